@@ -1,0 +1,1 @@
+"""Documents and the models that read them."""

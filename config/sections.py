@@ -1,0 +1,211 @@
+"""One frozen model per section of the settings. Units stand in the key's name; seed keys keep the guide's spelling.
+
+Unknown keys are errors everywhere (`extra="forbid"`). Reading files and environment is settings.py's part.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+
+Symbol = Annotated[
+    str, StringConstraints(strip_whitespace=True, to_upper=True, min_length=1, max_length=30, pattern=r"^[^,\s~]+$")
+]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Section(BaseModel):
+    """Base: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class IQFeedConfig(Section):
+    """Where the feed listens. `port` is Level 2 (the guide's key), the others are named."""
+
+    host: str = "127.0.0.1"
+    port: Port = 9200
+    level1_port: Port = 5009
+    lookup_port: Port = 9100
+    admin_port: Port = 9300
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    password_file: str = ""
+    protocol: Literal["6.2"] = "6.2"
+    level1: bool = True
+    level2: bool = True
+    depth_levels: Annotated[int, Field(ge=0, le=40)] = 0  # WPL levels asked for; 0 = all
+    silence_seconds: Annotated[float, Field(gt=0)] = 5.0  # no line of any kind for this long = connection dead
+    reconnect_max_seconds: Annotated[float, Field(gt=0)] = 30.0
+
+
+class SpoolConfig(Section):
+    """The durable store between receipt and Kafka."""
+
+    quota_bytes: Annotated[int, Field(ge=1 << 20)] = 20 << 30
+    segment_bytes: Annotated[int, Field(ge=1 << 16)] = 64 << 20
+    keep: str = "24h"
+    fsync_ms: Annotated[int, Field(ge=1)] = 100
+
+
+class KafkaConfig(Section):
+    """The seam. batch_size in bytes per batch; linger_ms = longest age of a batch under load."""
+
+    bootstrap_servers: str = "localhost:9092"
+    compression_type: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"
+    batch_size: Annotated[int, Field(ge=1024)] = 1 << 20
+    linger_ms: Annotated[int, Field(ge=0)] = 5
+    partitions: Annotated[int, Field(ge=1, le=256)] = 16
+    log_id: str = ""  # set by hand only for clusters without topic ids
+    fetch_max_wait_ms: Annotated[int, Field(ge=1)] = 50
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
+    sasl_username: str = ""
+    sasl_password: SecretStr = SecretStr("")
+    ssl_cafile: str = ""
+
+
+class ServicesConfig(Section):
+    """embedded: started inside the daemon; local: `services up` on this machine; external: somebody else's."""
+
+    mode: Literal["embedded", "local", "external"] = "local"
+    directory: str = ""  # where local services keep their data; default <project>/services
+
+
+class ProcessingConfig(Section):
+    """Books, features, bars."""
+
+    instances: Annotated[int, Field(ge=1, le=64)] = 1
+    books: str = "change"  # change | off | a duration of market time such as 1s
+    book_levels: Annotated[int, Field(ge=1, le=40)] = 5
+    volatility_halflife_seconds: Annotated[float, Field(gt=0)] = 60.0
+    snapshot_seconds: Annotated[float, Field(gt=0)] = 30.0
+    snapshot_records: Annotated[int, Field(ge=1)] = 200_000
+    snapshot_keep: Annotated[int, Field(ge=1)] = 3
+
+
+class BarsConfig(Section):
+    """Bars follow the T of Level 1."""
+
+    keep: str = "2h"
+
+
+class StorageConfig(Section):
+    """ClickHouse writer: a flush is due after flush_ms or flush_rows, whichever comes first."""
+
+    instances: Annotated[int, Field(ge=1, le=64)] = 1
+    flush_ms: Annotated[int, Field(ge=10)] = 500
+    flush_rows: Annotated[int, Field(ge=1)] = 200_000
+
+
+class ClickHouseConfig(Section):
+    """HTTP endpoint of the store."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8123
+    database: str = "market_data"
+    username: str = "default"
+    password: SecretStr = SecretStr("")
+    password_file: str = ""
+    secure: bool = False
+    ttl_days: Annotated[int, Field(ge=0)] = 0  # 0 = keep for ever
+
+
+class RedisConfig(Section):
+    """Newest values."""
+
+    host: str = "127.0.0.1"
+    port: Port = 6379
+    db: Annotated[int, Field(ge=0)] = 0
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    password_file: str = ""
+    flush_ms: Annotated[int, Field(ge=1)] = 20
+
+
+class MarketConfig(Section):
+    """Calendar of sessions; other calendars come later."""
+
+    calendar: Literal["24x7"] = "24x7"
+
+
+class PerformanceConfig(Section):
+    """Operational limits."""
+
+    startup_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+    shutdown_grace_seconds: Annotated[float, Field(gt=0)] = 30.0
+
+
+class SupervisionConfig(Section):
+    """Restart policy and watchdog (fault goals, section 1)."""
+
+    heartbeat_seconds: Annotated[float, Field(gt=0)] = 1.0
+    hung_seconds: Annotated[float, Field(gt=0)] = 10.0
+    backoff_min_seconds: Annotated[float, Field(gt=0)] = 0.5
+    backoff_max_seconds: Annotated[float, Field(gt=0)] = 30.0
+    intensity_restarts: Annotated[int, Field(ge=1)] = 5
+    intensity_seconds: Annotated[float, Field(gt=0)] = 60.0
+
+
+class AlertThresholds(Section):
+    """The guide's thresholds."""
+
+    latency_max_ms: Annotated[float, Field(gt=0)] = 1000
+    throughput_min_msg_per_sec: Annotated[float, Field(ge=0)] = 100
+    error_rate_max_percent: Annotated[float, Field(ge=0, le=100)] = 5.0
+    health_score_min: Annotated[float, Field(ge=0, le=100)] = 70
+
+
+class AlertsConfig(Section):
+    """Alerting; evaluated once the health monitor exists."""
+
+    alert_thresholds: AlertThresholds = AlertThresholds()
+
+
+class LoggingConfig(Section):
+    """Log files: text with key=value, or JSON lines."""
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    max_bytes: Annotated[int, Field(ge=1 << 16)] = 50 << 20
+    files: Annotated[int, Field(ge=1)] = 5
+    directory: str = ""
+
+
+class ControlConfig(Section):
+    """The local control socket."""
+
+    group: str = ""
+
+
+class RetentionConfig(Section):
+    """Budgets that status shows with bytes per day and time to full (design 5.10)."""
+
+    kafka_bytes_per_partition: Annotated[int, Field(ge=1 << 20)] = 2 << 30
+    kafka_hours: Annotated[int, Field(ge=1)] = 168
+    snapshots_bytes: Annotated[int, Field(ge=1 << 20)] = 2 << 30
+    logs_bytes: Annotated[int, Field(ge=1 << 20)] = 1 << 30
+
+
+class Settings(Section):
+    """The whole document."""
+
+    symbols: tuple[Symbol, ...] = ("AAPL", "GOOGL", "MSFT", "TSLA")
+    state_dir: str = ""
+    iqfeed: IQFeedConfig = IQFeedConfig()
+    spool: SpoolConfig = SpoolConfig()
+    kafka: KafkaConfig = KafkaConfig()
+    services: ServicesConfig = ServicesConfig()
+    processing: ProcessingConfig = ProcessingConfig()
+    bars: BarsConfig = BarsConfig()
+    storage: StorageConfig = StorageConfig()
+    clickhouse: ClickHouseConfig = ClickHouseConfig()
+    redis: RedisConfig = RedisConfig()
+    market: MarketConfig = MarketConfig()
+    performance: PerformanceConfig = PerformanceConfig()
+    supervision: SupervisionConfig = SupervisionConfig()
+    alerts: AlertsConfig = AlertsConfig()
+    logging: LoggingConfig = LoggingConfig()
+    control: ControlConfig = ControlConfig()
+    retention: RetentionConfig = RetentionConfig()

@@ -1,0 +1,1 @@
+"""Health monitor; measured figures only."""

@@ -1,0 +1,1 @@
+"""Embedded and local Kafka, ClickHouse and Redis."""

@@ -1,0 +1,1 @@
+"""A feed simulator that speaks the vendor's protocol."""

@@ -1,0 +1,1 @@
+"""Supervised stages from feed to stores; see topology.py first."""

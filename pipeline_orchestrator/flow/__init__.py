@@ -1,0 +1,1 @@
+"""What a stage is made of, and the loop that runs it."""

@@ -1,0 +1,161 @@
+"""The only loop on the data path: source -> processors -> sink, one write in flight.
+
+While one output is being made durable the next batch is read and processed; it is written only after the
+one before it is durable and acknowledged, so order holds and at most two batches are in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from pipeline_orchestrator.component import Context
+from pipeline_orchestrator.errors import EndOfInputError, NotConnectedError, RetryableError, UncertainError
+from pipeline_orchestrator.flow.connector import Processor, Sink, Source
+from pipeline_orchestrator.record import Batch, Output
+from pipeline_orchestrator.resilience.backoff import Backoff
+
+
+class Stage:
+    """A component made of one source, processors in order, and one sink.
+
+    `run` opens the sink before the source (an open range is resolved before anything new is read), reports
+    ready, and works until drain: then it finishes the batch in flight and returns. A NotConnectedError of the
+    source closes and reopens it; a RetryableError or UncertainError of the sink is retried with the same
+    output for as long as it takes (the sink resolves its own uncertainty); both show as `degraded`.
+    Any other error ends the incarnation. Not guaranteed: that an output written just before a crash was
+    acknowledged to the source; sources and sinks drop such repeats by their marks.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        processors: Sequence[Processor],
+        sink: Sink,
+        *,
+        sink_name: str = "sink",
+        source_name: str = "source",
+        on_tick: Callable[[Context], None] | None = None,
+    ) -> None:
+        self.source, self.processors, self.sink = source, tuple(processors), sink
+        self.sink_name, self.source_name = sink_name, source_name
+        self.on_tick = on_tick
+        self._in_flight: asyncio.Task[None] | None = None
+
+    async def run(self, ctx: Context) -> None:
+        """See the class."""
+        try:
+            if not await self._until_open(ctx, self.sink.open, self.sink_name):
+                return
+            if not await self._until_open(ctx, self.source.open, self.source_name):
+                return
+            ctx.ready()
+            await self._loop(ctx)
+            await self._settle(ctx)
+        finally:
+            if self._in_flight is not None and not self._in_flight.done():
+                self._in_flight.cancel()
+                await asyncio.gather(self._in_flight, return_exceptions=True)
+            await self.source.close()
+            await self.sink.close()
+
+    async def _until_open(self, ctx: Context, open_: Callable[[], Awaitable[None]], name: str) -> bool:
+        """Open a connector, retrying while its peer is away; False when drain came first."""
+        backoff, failed = Backoff(), False
+        while not ctx.drain.is_set():
+            try:
+                await open_()
+            except RetryableError as error:
+                failed = True
+                ctx.degraded(f"cannot open {name}: {error}", error.next_step)
+                ctx.progress(0)
+                await self._pause(ctx, error.retry_after or backoff.next_delay())
+            else:
+                if failed:
+                    ctx.recovered()
+                return True
+        return False
+
+    async def _loop(self, ctx: Context) -> None:
+        while not ctx.drain.is_set():
+            began = time.perf_counter()
+            try:
+                batch = await self.source.read()
+            except EndOfInputError:
+                return
+            except NotConnectedError as error:
+                ctx.degraded(f"{self.source_name}: {error}", error.next_step)
+                await self._settle(ctx)
+                await self.source.close()
+                if not await self._until_open(ctx, self.source.open, self.source_name):
+                    return
+                ctx.recovered()
+                continue
+            ctx.timed("idle", time.perf_counter() - began)
+            if self.on_tick is not None:
+                self.on_tick(ctx)
+            if batch is None:
+                await self._reap(ctx)
+                ctx.progress(0)
+                continue
+            began = time.perf_counter()
+            output = self.process(batch)
+            ctx.timed("busy", time.perf_counter() - began)
+            await self._settle(ctx)
+            self._in_flight = asyncio.create_task(self._deliver(ctx, output))
+
+    def process(self, batch: Batch) -> Output:
+        """Run the processors in order; each sees the batch, their rows are joined in one output."""
+        output = Output(batch=batch, dead=list(batch.dead))
+        for processor in self.processors:
+            made = processor.process(batch)
+            output.outgoing.extend(made.outgoing)
+            output.dead.extend(made.dead)
+        return output
+
+    async def _settle(self, ctx: Context) -> None:
+        """Wait until nothing is in flight; raises what the delivery raised."""
+        if self._in_flight is None:
+            return
+        began = time.perf_counter()
+        task, self._in_flight = self._in_flight, None
+        try:
+            await task
+        finally:
+            if not task.done():
+                task.cancel()
+        ctx.timed("blocked", time.perf_counter() - began, on=self.sink_name)
+
+    async def _reap(self, ctx: Context) -> None:
+        """Collect a finished delivery without waiting for an unfinished one."""
+        if self._in_flight is not None and self._in_flight.done():
+            await self._settle(ctx)
+
+    async def _deliver(self, ctx: Context, output: Output) -> None:
+        """Write until durable, then acknowledge. The order of these two lines is the delivery guarantee."""
+        backoff, failed = Backoff(base=0.2, cap=10.0), False
+        while True:
+            try:
+                await self.sink.write(output)
+                break
+            except (RetryableError, UncertainError) as error:
+                failed = True
+                ctx.degraded(f"{self.sink_name}: {error}", error.next_step)
+                ctx.count("component_errors_total", cause="sink", retryable="true")
+                await asyncio.sleep(getattr(error, "retry_after", None) or backoff.next_delay())
+        await self.source.ack(output.batch)
+        if failed:
+            ctx.recovered()
+        ctx.count("component_received_records_total", len(output.batch))
+        ctx.count("component_sent_records_total", sum(out.rows.num_rows for out in output.outgoing))
+        if output.dead:
+            ctx.count("component_dropped_records_total", len(output.dead), reason="dead_letter")
+        ctx.progress(len(output.batch))
+
+    async def _pause(self, ctx: Context, seconds: float) -> None:
+        """Sleep, but end at once when drain is set."""
+        try:
+            await asyncio.wait_for(ctx.drain.wait(), seconds)
+        except TimeoutError:
+            return

@@ -1,0 +1,1 @@
+"""Events, calendar and gaps: the vocabulary of the data."""

@@ -1,0 +1,1 @@
+"""Books, features and bars: a pure function of the log."""

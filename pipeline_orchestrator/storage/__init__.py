@@ -1,0 +1,1 @@
+"""Rows in ClickHouse exactly once, newest values in Redis."""

@@ -1,0 +1,1 @@
+"""Kafka, Avro and the schema registry."""

@@ -1,0 +1,1 @@
+"""Checks of settings, services and, later, of the whole."""
