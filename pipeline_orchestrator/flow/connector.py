@@ -40,6 +40,12 @@ class Source(Protocol):
     async def ack(self, batch: Batch) -> None:
         """Everything made of `batch` is durable: the source may move its durable position past it."""
 
+    async def finish(self) -> None:
+        """Drain: from now on deliver only what exists at this moment, then `read` raises EndOfInputError.
+
+        Kafka: up to the end offsets of now; spool: up to its end once the reader has stopped. Safe to call twice.
+        """
+
     async def close(self) -> None:
         """Release the connection; does not acknowledge anything. Safe to call twice."""
 

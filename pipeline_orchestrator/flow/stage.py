@@ -21,8 +21,8 @@ class Stage:
     """A component made of one source, processors in order, and one sink.
 
     `run` opens the sink before the source (an open range is resolved before anything new is read), reports
-    ready, and works until drain: then it finishes the batch in flight and returns. A NotConnectedError of the
-    source closes and reopens it; a RetryableError or UncertainError of the sink is retried with the same
+    ready, and works until drain: then the source is told to `finish`, what exists is worked off for at most
+    `drain_seconds`, and it returns. A NotConnectedError of the source closes and reopens it; a RetryableError or UncertainError of the sink is retried with the same
     output for as long as it takes (the sink resolves its own uncertainty); both show as `degraded`.
     Any other error ends the incarnation. Not guaranteed: that an output written just before a crash was
     acknowledged to the source; sources and sinks drop such repeats by their marks.
@@ -37,10 +37,12 @@ class Stage:
         sink_name: str = "sink",
         source_name: str = "source",
         on_tick: Callable[[Context], None] | None = None,
+        drain_seconds: float = 15.0,
     ) -> None:
         self.source, self.processors, self.sink = source, tuple(processors), sink
         self.sink_name, self.source_name = sink_name, source_name
         self.on_tick = on_tick
+        self.drain_seconds = drain_seconds
         self._in_flight: asyncio.Task[None] | None = None
 
     async def run(self, ctx: Context) -> None:
@@ -77,14 +79,25 @@ class Stage:
                 return True
         return False
 
+    async def _draining(self, ctx: Context, deadline: float | None) -> float | None:
+        """Tell the source to finish once drain is set; returns the monotonic time at which draining ends."""
+        if deadline is None and ctx.drain.is_set():
+            await self.source.finish()
+            return time.monotonic() + self.drain_seconds
+        return deadline
+
     async def _loop(self, ctx: Context) -> None:
-        while not ctx.drain.is_set():
+        deadline: float | None = None
+        while deadline is None or time.monotonic() < deadline:
+            deadline = await self._draining(ctx, deadline)
             began = time.perf_counter()
             try:
                 batch = await self.source.read()
             except EndOfInputError:
                 return
             except NotConnectedError as error:
+                if deadline is not None:
+                    return
                 ctx.degraded(f"{self.source_name}: {error}", error.next_step)
                 await self._settle(ctx)
                 await self.source.close()
