@@ -1,0 +1,60 @@
+# Every target does its own set-up on a fresh machine; a second call finds its stamp and starts at once.
+#
+#   make demo [DURATION=20s] [RATE=5000] [SYMBOLS=20] [REPLAY=FILE] [STATE_DIR=DIR]
+#   make test [PYTEST_ARGS="-k spool"]        all tests, with a real Kafka broker
+#   make lint                                 ruff, mypy, import contracts
+#   make services | make services-down        Kafka, ClickHouse and Redis on loopback, for `manage_pipeline.py start`
+#   make bench [BENCH_ARGS="--full"]          figures of this machine, written to docs/evidence/
+
+SHELL := /bin/sh
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+SETUP := infrastructure/scripts/setup.sh
+# Kernels are recompiled when a module that holds one changes.
+KERNELS := $(shell grep -rl --include='*.py' njit pipeline_orchestrator infrastructure 2>/dev/null)
+
+.PHONY: help demo test lint services services-down bench
+
+help:
+	@sed -n 's/^#   make/make/p' Makefile
+
+.venv/.run: requirements.txt $(SETUP)
+	@$(SETUP) venv run
+	@touch $@
+
+.venv/.dev: requirements-dev.txt $(SETUP)
+	@$(SETUP) venv dev
+	@touch $@ .venv/.run
+
+# Order-only: the kernels belong to the interpreter that runs them, whichever set of requirements made it.
+.venv/.kernels: $(KERNELS) | .venv/.run
+	@$(PYTHON) -m pipeline_orchestrator.kernels
+	@touch $@
+
+.venv/.services: $(SETUP) infrastructure/services/pom.xml infrastructure/services/jars.sha256 | .venv/.run
+	@$(SETUP) services
+	@$(PYTHON) -m infrastructure.services.jars
+	@touch $@
+
+demo: .venv/.run .venv/.kernels
+	@exec $(PYTHON) manage_pipeline.py demo $(if $(DURATION),--duration $(DURATION)) $(if $(RATE),--rate $(RATE)) \
+	    $(if $(SYMBOLS),--symbols $(SYMBOLS)) $(if $(REPLAY),--replay $(REPLAY)) $(if $(STATE_DIR),--state-dir $(STATE_DIR))
+
+test: .venv/.dev .venv/.kernels .venv/.services
+	@exec $(PYTHON) -m pytest $(PYTEST_ARGS)
+
+lint: .venv/.dev
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	.venv/bin/lint-imports
+
+services: .venv/.run .venv/.kernels .venv/.services
+	@exec $(PYTHON) manage_pipeline.py services up
+
+services-down: .venv/.run
+	@exec $(PYTHON) manage_pipeline.py services down
+
+bench: .venv/.dev .venv/.kernels .venv/.services
+	@exec $(PYTHON) -m benchmarks $(BENCH_ARGS)
