@@ -6,6 +6,7 @@ CONFIGURATION_DIRECTORY) where it is set, else they lie under the project's root
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -14,14 +15,51 @@ CONFIG_DIR = Path(__file__).resolve().parent
 SCHEMA_DIR = CONFIG_DIR / "schemas"
 
 
+def config_file() -> Path:
+    """The project's settings file: in $CONFIGURATION_DIRECTORY where set, else <project>/config."""
+    directory = os.environ.get("CONFIGURATION_DIRECTORY", "").split(":")[0]
+    return Path(directory or CONFIG_DIR) / "pipeline_config.json"
+
+
+def user_config_file() -> Path:
+    """The user's own settings file, below the project's in rank."""
+    base = Path(os.environ.get("XDG_CONFIG_HOME", "") or "~/.config")
+    return base.expanduser() / "pipeline-orchestrator" / "config.json"
+
+
 def state_dir() -> Path:
     """Default state directory: $STATE_DIRECTORY, else <project>/state."""
     return Path(os.environ.get("STATE_DIRECTORY", "").split(":")[0] or PROJECT_ROOT / "state")
 
 
-def logs_dir() -> Path:
-    """Default log directory: $LOGS_DIRECTORY, else <project>/logs."""
-    return Path(os.environ.get("LOGS_DIRECTORY", "").split(":")[0] or PROJECT_ROOT / "logs")
+def chosen_state_dir(flag: str = "", config: str = "") -> Path:
+    """The state directory that the settings would name, found without reading the other settings.
+
+    Flag, then $PIPELINE_STATE_DIR, then the key `state_dir` of `config` (or the project file) and of the user file,
+    then the default. A file that cannot be read counts as silent here; `config validate` says what is wrong with it.
+    """
+    named = flag or os.environ.get("PIPELINE_STATE_DIR", "")
+    if named:
+        return Path(os.path.normpath(Path.cwd() / Path(named).expanduser()))
+    for file in (Path(config) if config else config_file(), user_config_file()):
+        try:
+            value = json.loads(file.read_bytes()).get("state_dir", "")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if isinstance(value, str) and value:
+            return Path(os.path.normpath(PROJECT_ROOT / Path(value).expanduser()))
+    return state_dir()
+
+
+def logs_dir(state: Path | None = None) -> Path:
+    """Log directory: $LOGS_DIRECTORY, else <project>/logs; a pipeline with another state directory logs inside it.
+
+    Two pipelines must not write to one log file.
+    """
+    named = os.environ.get("LOGS_DIRECTORY", "").split(":")[0]
+    if named:
+        return Path(named)
+    return PROJECT_ROOT / "logs" if state is None or state == state_dir() else state / "logs"
 
 
 def run_dir(state: Path) -> Path:

@@ -5,9 +5,11 @@ Unknown keys are errors everywhere (`extra="forbid"`). Reading files and environ
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+
+from config.durations import seconds
 
 Symbol = Annotated[
     str, StringConstraints(strip_whitespace=True, to_upper=True, min_length=1, max_length=30, pattern=r"^[^,\s~]+$")
@@ -15,10 +17,23 @@ Symbol = Annotated[
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-class Section(BaseModel):
-    """Base: frozen, no unknown keys."""
+def _duration(text: str) -> str:
+    if seconds(text) <= 0:
+        raise ValueError("must be longer than 0")
+    return text
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+def _books(text: str) -> str:
+    return text if text in {"change", "off"} else _duration(text)
+
+
+Duration = Annotated[str, AfterValidator(_duration)]  # as written; durations.seconds() gives the number
+
+
+class Section(BaseModel):
+    """Base: frozen, no unknown keys, inputs never quoted in errors (they may be secret)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
 
 class IQFeedConfig(Section):
@@ -45,7 +60,7 @@ class SpoolConfig(Section):
 
     quota_bytes: Annotated[int, Field(ge=1 << 20)] = 20 << 30
     segment_bytes: Annotated[int, Field(ge=1 << 16)] = 64 << 20
-    keep: str = "24h"
+    keep: Duration = "24h"
     fsync_ms: Annotated[int, Field(ge=1)] = 100
 
 
@@ -63,7 +78,14 @@ class KafkaConfig(Section):
     sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
     sasl_username: str = ""
     sasl_password: SecretStr = SecretStr("")
+    sasl_password_file: str = ""
     ssl_cafile: str = ""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.security_protocol.startswith("SASL_") and not (self.sasl_mechanism and self.sasl_username):
+            raise ValueError(f"{self.security_protocol} needs sasl_mechanism and sasl_username")
+        return self
 
 
 class ServicesConfig(Section):
@@ -77,7 +99,7 @@ class ProcessingConfig(Section):
     """Books, features, bars."""
 
     instances: Annotated[int, Field(ge=1, le=64)] = 1
-    books: str = "change"  # change | off | a duration of market time such as 1s
+    books: Annotated[str, AfterValidator(_books)] = "change"  # change | off | a duration of market time such as 1s
     book_levels: Annotated[int, Field(ge=1, le=40)] = 5
     volatility_halflife_seconds: Annotated[float, Field(gt=0)] = 60.0
     snapshot_seconds: Annotated[float, Field(gt=0)] = 30.0
@@ -88,7 +110,7 @@ class ProcessingConfig(Section):
 class BarsConfig(Section):
     """Bars follow the T of Level 1."""
 
-    keep: str = "2h"
+    keep: Duration = "2h"
 
 
 class StorageConfig(Section):
@@ -147,6 +169,14 @@ class SupervisionConfig(Section):
     intensity_restarts: Annotated[int, Field(ge=1)] = 5
     intensity_seconds: Annotated[float, Field(gt=0)] = 60.0
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.backoff_min_seconds > self.backoff_max_seconds:
+            raise ValueError("backoff_min_seconds must not exceed backoff_max_seconds")
+        if self.heartbeat_seconds >= self.hung_seconds:
+            raise ValueError("heartbeat_seconds must be below hung_seconds")
+        return self
+
 
 class AlertThresholds(Section):
     """The guide's thresholds."""
@@ -191,7 +221,12 @@ class RetentionConfig(Section):
 class Settings(Section):
     """The whole document."""
 
-    symbols: tuple[Symbol, ...] = ("AAPL", "GOOGL", "MSFT", "TSLA")
+    symbols: Annotated[tuple[Symbol, ...], AfterValidator(lambda given: tuple(dict.fromkeys(given)))] = (
+        "AAPL",
+        "GOOGL",
+        "MSFT",
+        "TSLA",
+    )
     state_dir: str = ""
     iqfeed: IQFeedConfig = IQFeedConfig()
     spool: SpoolConfig = SpoolConfig()

@@ -1,0 +1,163 @@
+"""JSON text with the place of every key, so that an error can say file, line and column.
+
+The standard parser finds syntax errors; the walk that follows records where keys stand and refuses what JSON
+tools disagree about: repeated keys, NaN and Infinity.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+MAX_BYTES = 1 << 20
+
+_TOKEN = re.compile(r"[ \t\r\n]*(\"(?:[^\"\\]|\\.)*\"|[{}\[\],:]|[^\s{}\[\],:\"]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A position in a file: line and column count from 1; `text` is the whole line."""
+
+    file: str
+    line: int
+    column: int
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+    def caret(self) -> str:
+        """The line and, under it, a caret at the column; empty when the line is not known."""
+        if not self.text:
+            return ""
+        lead = "".join("\t" if char == "\t" else " " for char in self.text[: self.column - 1])
+        return f"{self.text}\n{lead}^"
+
+
+class DocumentError(Exception):
+    """The text is not one JSON object of unique keys; `place` says where it stops being one."""
+
+    def __init__(self, message: str, place: Place) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+@dataclass(slots=True)
+class Document:
+    """A parsed object. `places` maps a path of keys and list indices to where its key or value begins."""
+
+    file: str
+    value: dict[str, Any]  # Any: JSON
+    places: dict[tuple[str | int, ...], Place] = field(default_factory=dict)
+
+    def place(self, path: tuple[str | int, ...]) -> Place | None:
+        """Where `path` stands, or the nearest parent that stands in this document."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.places:
+                return self.places[path[:length]]
+        return None
+
+
+def parse(text: str, file: str, hide: Callable[[str], str] = str) -> Document:
+    """Parse one JSON object. Raises DocumentError with the place of the first fault.
+
+    `hide` blanks what must not be quoted in a place's line; it must keep the length of the text.
+    """
+    lines = _Lines(text, file, hide(text))
+    try:
+        value = json.loads(text)
+        if not isinstance(value, dict):
+            raise DocumentError("expected an object { ... } of settings", lines.place(0))
+        document = Document(file, value)
+        _Walk(text, document, lines).value(())
+    except json.JSONDecodeError as error:
+        raise DocumentError(f"not JSON: {error.msg}", lines.place(error.pos)) from error
+    except RecursionError as error:
+        raise DocumentError("nested too deeply", lines.place(0)) from error
+    except ValueError as error:  # a number of more digits than Python converts
+        raise DocumentError(f"not usable: {error}", lines.place(0)) from error
+    return document
+
+
+def read(path: Path, hide: Callable[[str], str] = str) -> Document:
+    """Read and parse a file of at most 1 MiB. Raises OSError, DocumentError."""
+    raw = path.read_bytes()
+    if len(raw) > MAX_BYTES:
+        raise DocumentError(f"larger than {MAX_BYTES} bytes", Place(str(path), 1, 1))
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        column = error.start - (raw.rfind(b"\n", 0, error.start) + 1) + 1
+        raise DocumentError("not UTF-8", Place(str(path), line, column)) from error
+    return parse(text, str(path), hide)
+
+
+class _Lines:
+    """Character positions as lines and columns."""
+
+    def __init__(self, text: str, file: str, shown: str) -> None:
+        self.text, self.file = shown, file
+        self.begins = [0, *(match.end() for match in re.finditer("\n", text))]
+
+    def place(self, position: int) -> Place:
+        line = bisect_right(self.begins, position) - 1
+        begin = self.begins[line]
+        end = self.begins[line + 1] - 1 if line + 1 < len(self.begins) else len(self.text)
+        return Place(self.file, line + 1, position - begin + 1, self.text[begin:end].rstrip("\r"))
+
+
+class _Walk:
+    """One pass over text that the standard parser has accepted."""
+
+    def __init__(self, text: str, document: Document, lines: _Lines) -> None:
+        self.text, self.document, self.lines = text, document, lines
+        self.position = self.start = 0
+
+    def word(self) -> str:
+        match = _TOKEN.match(self.text, self.position)
+        assert match is not None, "text was parsed before"
+        self.start, self.position = match.start(1), match.end(1)
+        return match[1]
+
+    def here(self) -> Place:
+        return self.lines.place(self.start)
+
+    def value(self, path: tuple[str | int, ...], word: str = "") -> None:
+        word = word or self.word()
+        if path and isinstance(path[-1], int):
+            self.document.places[path] = self.here()
+        if word == "{":
+            self._object(path)
+        elif word == "[":
+            self._array(path)
+        elif word.lstrip("-") in {"NaN", "Infinity"}:
+            raise DocumentError(f"{word} is not a JSON number", self.here())
+
+    def _object(self, path: tuple[str | int, ...]) -> None:
+        word, seen = self.word(), set()
+        while word != "}":
+            key = json.loads(word)
+            if key in seen:
+                raise DocumentError(f"key {key!r} stands here twice", self.here())
+            seen.add(key)
+            self.document.places[(*path, key)] = self.here()
+            self.word()  # the colon
+            self.value((*path, key))
+            word = self.word()
+            if word == ",":
+                word = self.word()
+
+    def _array(self, path: tuple[str | int, ...]) -> None:
+        word, index = self.word(), 0
+        while word != "]":
+            self.value((*path, index), word)
+            index += 1
+            word = self.word()
+            if word == ",":
+                word = self.word()

@@ -1,0 +1,268 @@
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config import keys, paths
+from config.sections import Settings
+from config.settings import SettingsError, differences, load, masked, restore, reveal, settings_from
+
+
+@pytest.fixture(autouse=True)
+def no_own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the user's nor the project's files take part, nor variables of the calling shell."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CONFIGURATION_DIRECTORY", str(tmp_path / "project"))
+    for name in [name for name in os.environ if name.startswith("PIPELINE_")]:
+        monkeypatch.delenv(name)
+
+
+def write(path: Path, text: str, mode: int = 0o600) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def problems(**arguments: Any) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(**arguments)
+    return str(caught.value)
+
+
+def test_each_layer_outranks_the_next_key_by_key(tmp_path: Path) -> None:
+    write(paths.user_config_file(), '{"kafka": {"linger_ms": 1, "batch_size": 2048, "partitions": 4}}')
+    write(paths.config_file(), '{"kafka": {"linger_ms": 2, "batch_size": 4096}}')
+    loaded = load(environ={"PIPELINE_KAFKA__LINGER_MS": "3"}, flags={"services": {"mode": "embedded"}})
+    assert (loaded.settings.kafka.linger_ms, loaded.settings.kafka.batch_size) == (3, 4096)
+    assert loaded.settings.kafka.partitions == 4
+    origins = {key: str(loaded.origins[f"kafka.{key}"]) for key in ("linger_ms", "batch_size", "partitions")}
+    assert origins == {
+        "linger_ms": "environment PIPELINE_KAFKA__LINGER_MS",
+        "batch_size": f"project file {paths.config_file()}:1:28",
+        "partitions": f"user file {paths.user_config_file()}:1:48",
+    }
+    assert str(loaded.origins["services.mode"]) == "flag command line"
+    assert str(loaded.origins["redis.port"]) == "default"
+
+
+def test_named_file_takes_the_place_of_the_project_file(tmp_path: Path) -> None:
+    write(paths.config_file(), '{"kafka": {"linger_ms": 2}, "redis": {"port": 7000}}')
+    custom = write(tmp_path / "custom.json", '{"kafka": {"linger_ms": 9}}')
+    settings = load(config=custom).settings
+    assert (settings.kafka.linger_ms, settings.redis.port) == (9, Settings().redis.port)
+
+
+def test_missing_named_file_is_an_error(tmp_path: Path) -> None:
+    assert f"{tmp_path}/none.json: no such file" in problems(config=tmp_path / "none.json")
+
+
+def test_guide_examples_are_accepted_as_written(tmp_path: Path) -> None:
+    document = {
+        "symbols": ["AAPL", "GOOGL", "MSFT", "TSLA", "NVDA"],
+        "kafka": {"bootstrap_servers": "localhost:9092"},
+        "performance": {"startup_timeout_seconds": 60},
+        "alerts": {
+            "alert_thresholds": {
+                "latency_max_ms": 1000,
+                "throughput_min_msg_per_sec": 100,
+                "error_rate_max_percent": 5.0,
+                "health_score_min": 70,
+            }
+        },
+    }
+    assert load(config=write(tmp_path / "updated.json", json.dumps(document), 0o644)).settings.symbols[-1] == "NVDA"
+    for program in (
+        {"iqfeed": {"host": "localhost", "port": 9200, "username": "your_username", "password": "your_password"}},
+        {
+            "kafka": {
+                "bootstrap_servers": "kafka1:9092,kafka2:9092",
+                "compression_type": "lz4",
+                "batch_size": 16384,
+                "linger_ms": 10,
+            }
+        },
+        {
+            "clickhouse": {
+                "host": "clickhouse-cluster",
+                "port": 8123,
+                "database": "market_data",
+                "username": "user",
+                "password": "password",
+            }
+        },
+    ):
+        revealed = reveal(settings_from(program))
+        for section, values in program.items():
+            assert {key: revealed[section][key] for key in values} == values
+
+
+def test_shipped_project_file_states_the_defaults() -> None:
+    shipped = Path(__file__).parents[3] / "config" / "pipeline_config.json"
+    assert differences(Settings(), load(config=shipped).settings) == []
+
+
+def test_unknown_key_names_place_and_nearest_key(tmp_path: Path) -> None:
+    custom = write(tmp_path / "c.json", '{\n  "kafka": {\n    "bootstrap_server": "x:1"\n  }\n}')
+    text = problems(config=custom)
+    assert f"{custom}:3:5: kafka.bootstrap_server: unknown key; did you mean kafka.bootstrap_servers?" in text
+    assert '    "bootstrap_server": "x:1"' in text
+
+
+def test_key_in_the_wrong_section_is_found_elsewhere(tmp_path: Path) -> None:
+    assert "did you mean kafka.linger_ms?" in problems(program={"linger_ms": 3})
+
+
+def test_unknown_variable_names_the_nearest() -> None:
+    text = problems(environ={"PIPELINE_KAFKA__BOOTSTRAP_SERVER": "x:1"})
+    assert text == "PIPELINE_KAFKA__BOOTSTRAP_SERVER: unknown variable; did you mean PIPELINE_KAFKA__BOOTSTRAP_SERVERS?"
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "cause"),
+    [
+        ('{\n  "kafka": {,}\n}', "2:13", "not JSON"),
+        ('{"kafka": {"linger_ms": 1,\n "linger_ms": 2}}', "2:2", "stands here twice"),
+        ('{"kafka":\n {"linger_ms": NaN}}', "2:16", "NaN is not a JSON number"),
+        ('{"kafka":\n {"linger_ms": -Infinity}}', "2:16", "-Infinity is not a JSON number"),
+        ("[1]", "1:1", "expected an object"),
+        ("", "1:1", "not JSON"),
+        ('{"symbols": ["AAPL"', "1:20", "not JSON"),
+    ],
+)
+def test_json_errors_name_line_and_column_with_a_caret(tmp_path: Path, text: str, place: str, cause: str) -> None:
+    custom = write(tmp_path / "c.json", text)
+    found = problems(config=custom)
+    assert found.startswith(f"{custom}:{place}: ") and cause in found
+    if text:
+        line, column = (int(part) for part in place.split(":"))
+        shown = found.splitlines()[1:]
+        assert shown == ["    " + text.splitlines()[line - 1], "    " + " " * (column - 1) + "^"]
+
+
+def test_wrong_types_and_ranges_name_the_key_the_place_and_the_value(tmp_path: Path) -> None:
+    custom = write(
+        tmp_path / "c.json",
+        '{"redis": {"port": "6379"},\n "kafka": {"batch_size": true, "linger_ms": -1},\n "iqfeed": 5}',
+    )
+    with pytest.raises(SettingsError) as caught:
+        load(config=custom)
+    assert f"{custom}:3:2: iqfeed: expected an object" in str(caught.value)
+    write(custom, custom.read_text().replace("5}", "{}}"))
+    text = problems(config=custom)
+    assert f'{custom}:1:12: redis.port: expected a valid integer, found "6379"' in text
+    assert f"{custom}:2:12: kafka.batch_size: expected a valid integer, found true" in text
+    assert f"{custom}:2:32: kafka.linger_ms: expected a value greater than or equal to 0, found -1" in text
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    text = problems(environ={"PIPELINE_X": "1", "PIPELINE_REDIS__PORT": "many"}, program={"kafka": {"lingr_ms": 1}})
+    assert len([line for line in text.splitlines() if not line.startswith(" ")]) == 3
+
+
+def test_symbols_from_a_variable_as_list_or_json() -> None:
+    for text in ("aapl,msft", '["AAPL", "MSFT"]', "AAPL, MSFT,AAPL"):
+        assert load(environ={"PIPELINE_SYMBOLS": text}).settings.symbols == ("AAPL", "MSFT")
+
+
+@pytest.mark.parametrize("value", ["24 hours", "", "0", "-1s", "1e3s", "٣s"])
+def test_durations_that_people_do_not_write_are_refused(value: str) -> None:
+    assert "spool.keep" in problems(program={"spool": {"keep": value}})
+
+
+def test_secret_file_must_be_ours_alone(tmp_path: Path) -> None:
+    file = write(tmp_path / "pw", "s3cret\n", 0o644)
+    text = problems(program={"clickhouse": {"password_file": str(file)}})
+    assert "mode 0644" in text and "s3cret" not in text
+    file.chmod(0o600)
+    loaded = load(program={"clickhouse": {"password_file": str(file)}})
+    assert loaded.settings.clickhouse.password.get_secret_value() == "s3cret"
+    assert str(loaded.origins["clickhouse.password"]) == f"secret file {file}"
+
+
+def test_secret_in_a_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    custom = write(tmp_path / "c.json", '{"redis":\n {"password": "s3cret"}}', 0o640)
+    with pytest.raises(SettingsError) as caught:
+        load(config=custom)
+    assert str(caught.value).startswith(f"{custom}:2:3: redis.password")
+    assert caught.value.next_step == f"chmod 600 {custom}"
+    assert "s3cret" not in str(caught.value)
+    custom.chmod(0o600)
+    assert load(config=custom).settings.redis.password.get_secret_value() == "s3cret"
+
+
+def test_syntax_error_beside_a_secret_does_not_quote_it(tmp_path: Path) -> None:
+    custom = write(tmp_path / "c.json", '{"redis": {"password": "s3\\"cret" "port": 1}}')
+    assert "cret" not in problems(config=custom)
+
+
+def test_credentials_outrank_files_and_variables(tmp_path: Path) -> None:
+    write(tmp_path / "cred" / "redis.password", "from-manager", 0o440)
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path / "cred"), "PIPELINE_REDIS__PASSWORD": "from-variable"}
+    loaded = load(environ=environ)
+    assert loaded.settings.redis.password.get_secret_value() == "from-manager"
+    assert str(loaded.origins["redis.password"]) == "credential redis.password"
+
+
+def test_no_output_form_holds_a_secret() -> None:
+    settings = settings_from({section: {"password": "s3cret"} for section in ("iqfeed", "clickhouse", "redis")})
+    assert "s3cret" not in repr(settings) + str(settings) + json.dumps(masked(settings))
+    assert json.dumps(masked(settings)).count("********") == 3
+    assert "s3cret" not in json.dumps(differences(Settings(), settings))
+    assert json.dumps(reveal(settings)).count("s3cret") == 3
+
+
+def test_restore_gives_back_what_reveal_gave() -> None:
+    settings = settings_from({"symbols": ["A", "B"], "redis": {"password": "x"}})
+    assert restore(json.loads(json.dumps(reveal(settings)))) == settings
+
+
+def test_relative_paths_of_files_mean_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    custom = write(tmp_path / "c.json", '{"state_dir": "here"}')
+    assert load(config=custom).settings.state_dir == str(paths.PROJECT_ROOT / "here")
+    assert load(environ={"PIPELINE_STATE_DIR": "here"}).settings.state_dir == str(tmp_path / "here")
+    assert str(paths.chosen_state_dir("", str(custom))) == str(paths.PROJECT_ROOT / "here")
+    assert paths.chosen_state_dir("here") == tmp_path / "here"
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+SECTION_NAMES = st.sampled_from([path[0] for path in keys.all_keys()]) | st.text(max_size=10)
+KEY_NAMES = st.sampled_from([path[-1] for path in keys.all_keys()]) | st.text(max_size=10)
+
+
+@given(st.dictionaries(SECTION_NAMES, JSON_VALUES | st.dictionaries(KEY_NAMES, JSON_VALUES, max_size=4), max_size=4))
+def test_any_document_is_either_loaded_or_refused_with_problems(document: dict[str, Any]) -> None:
+    try:
+        settings = load(program=document, environ={}).settings
+    except SettingsError as error:
+        assert error.problems
+    else:
+        for section, values in document.items():
+            assert isinstance(values, dict) or section in {"symbols", "state_dir"}, "nothing unknown gets through"
+        assert restore(reveal(settings)) == settings
+
+
+@given(st.sampled_from(sorted(keys.all_keys())), st.text(max_size=12).filter(lambda text: "\0" not in text))
+def test_any_variable_text_is_either_loaded_or_refused_by_name(path: keys.Path, text: str) -> None:
+    variable = keys.all_keys()[path].variable
+    try:
+        loaded = load(environ={variable: text})
+    except SettingsError as error:
+        assert any(variable in str(problem) for problem in error.problems)
+    else:
+        assert loaded.origins[".".join(path)].where in {variable, text}
+
+
+@given(st.sampled_from([key for key in keys.all_keys().values() if len(key.path) > 1]))
+def test_every_key_one_letter_off_gets_a_suggestion(key: keys.Key) -> None:
+    wrong = (*key.path[:-1], key.path[-1] + "x")
+    assert "did you mean" in keys.suggestion(wrong)
