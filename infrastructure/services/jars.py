@@ -68,7 +68,7 @@ def kafka_jars(say: Callable[[str], None] = lambda _: None) -> Path:
     with _exclusive(target.parent / "jars.lock"):
         if not differences(target, sums):  # somebody else fetched them meanwhile
             return target
-        say(f"fetching Apache Kafka {KAFKA_VERSION} (92 jars, 54 MB) with Maven")
+        say(f"fetching Apache Kafka {KAFKA_VERSION} with Maven ({len(sums)} jars)")
         with tempfile.TemporaryDirectory(prefix="fetch-", dir=target.parent) as fetched:
             lib = Path(fetched) / "lib"
             _fetch(lib)
