@@ -1,0 +1,94 @@
+"""Rows of a topic <-> values of its records: Confluent wire format (0x00, 4-byte schema id, Avro).
+
+The kernels do it for every flat schema; `avro_reference` (fastavro) stands in for a schema that is not flat and for
+payloads written under an older version of the subject. Both give the same bytes and the same rows (a property test).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline_orchestrator.market.events import DICTIONARY_STRINGS, TOPICS, arrow_schema, enum_symbols
+from pipeline_orchestrator.transport.avro_decode_kernel import OTHER_SCHEMA, REASONS
+from pipeline_orchestrator.transport.avro_reader import AvroReader
+from pipeline_orchestrator.transport.avro_reference import ReferenceCodec
+from pipeline_orchestrator.transport.avro_writer import AvroWriter
+from pipeline_orchestrator.transport.codec_plan import HEADER_BYTES, compile_plan
+from pipeline_orchestrator.transport.schema_registry import SchemaRegistry, default_registry, subject_of
+
+MAX_BYTES = 1 << 30  # of values decoded in one go; Arrow's string offsets are 32-bit
+
+
+class AvroCodec:
+    """Encodes and decodes one topic; one object per task (it keeps a scratch buffer).
+
+    Rows have the schema `market.events.arrow_schema(topic)`: enum columns hold the schema's symbols as dictionary,
+    other dictionary columns hold exactly the strings of the batch in order of first appearance.
+    """
+
+    def __init__(self, topic: str, registry: SchemaRegistry | None = None) -> None:
+        registry = registry or default_registry()
+        self.topic, self.schema = topic, arrow_schema(topic)
+        latest = registry.latest(subject_of(topic))
+        self.schema_id = latest.id
+        self._older = {version.id for version in registry.versions(subject_of(topic))} - {latest.id}
+        self._reference = ReferenceCodec(topic, registry)
+        plan = compile_plan(latest.schema, DICTIONARY_STRINGS)
+        self.writer: AvroWriter | None = None
+        self.reader: AvroReader | None = None
+        if plan is not None and plan.names == tuple(self.schema.names):
+            self.writer = AvroWriter(plan, self.schema, enum_symbols(topic), latest.id)
+            self.reader = AvroReader(plan, self.schema, enum_symbols(topic), latest.id)
+
+    def encode(self, rows: pa.RecordBatch) -> list[bytes]:
+        """One value per row. Raises PermanentError for rows that do not fit the schema."""
+        if self.writer is None:
+            return self._reference.encode(rows)
+        return self.writer.encode(rows)
+
+    def decode(self, values: Sequence[bytes | None]) -> tuple[pa.RecordBatch, list[tuple[int, str]]]:
+        """Good values as rows in order, and (index, reason) of the others. Never raises for their content."""
+        present = [value or b"" for value in values]  # a tombstone is no event: refused as unframed
+        if self.reader is None:
+            return self._reference.decode(present)
+        if sum(map(len, present)) > MAX_BYTES and len(present) > 1:
+            return self._decode_halves(present)
+        rows, errors = self.reader.decode(present)
+        refused = np.flatnonzero(errors)
+        unknown = refused[errors[refused] == OTHER_SCHEMA]
+        if self._older and any(_schema_of(present[i]) in self._older for i in unknown):
+            return self._reference.decode(present)
+        return rows, [(int(i), REASONS[errors[i]]) for i in refused]
+
+    def _decode_halves(self, values: list[bytes]) -> tuple[pa.RecordBatch, list[tuple[int, str]]]:
+        half = len(values) // 2
+        first, bad = self.decode(values[:half])
+        second, more = self.decode(values[half:])
+        table = pa.Table.from_batches([first, second]).unify_dictionaries().combine_chunks()
+        return table.to_batches()[0], bad + [(half + index, reason) for index, reason in more]
+
+
+def _schema_of(value: bytes) -> int:
+    return int.from_bytes(value[1:HEADER_BYTES], "big")
+
+
+def warm() -> None:
+    """Compile (or load from the cache) every kernel of the codec: call once at start-up or installation."""
+    for topic in TOPICS:
+        codec = AvroCodec(topic)
+        row = {field.name: _example(field, enum_symbols(topic).get(field.name, ("x",))[0]) for field in codec.schema}
+        codec.decode(codec.encode(pa.RecordBatch.from_pylist([row], schema=codec.schema)))
+
+
+def _example(field: pa.Field, text: str) -> object:
+    kind = field.type
+    if pa.types.is_dictionary(kind) or pa.types.is_string(kind):
+        return text
+    if pa.types.is_list(kind):
+        return [1]
+    if pa.types.is_boolean(kind):
+        return True
+    return b"x" if pa.types.is_binary(kind) else 1
