@@ -118,6 +118,6 @@ def test_a_service_that_cannot_start_ends_up_with_its_cause(
     broken.write_text("#!/bin/sh\necho 'illegal instruction' >&2; exit 3\n")
     broken.chmod(0o755)
     monkeypatch.setattr("infrastructure.services.plan.redis_server", lambda: str(broken))
-    with pytest.raises(ServicesError, match="cannot start redis: ended with exit code 3; .*illegal instruction"):
+    with pytest.raises(ServicesError, match=r"cannot start redis: ended with exit code 3; .*illegal instruction"):
         local.up(settings, lambda _: None)
     assert local.status(settings)["state"] == "stopped"
