@@ -1,0 +1,81 @@
+"""`status`: the newest snapshot of the pipeline. The fast path: click, socket, json, paths and nothing else.
+
+Exit codes: 0 a pipeline runs; 1 it is dead, but left its state behind; 3 it does not run; 4 cannot tell.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from manage import instance
+from manage.blank_status import blank_status
+from manage.client import Control, ControlError, DeniedError, NotRunningError
+from manage.exits import Exit
+from manage.locate import socket_of
+from manage.options import common, pipeline
+from manage.terminal import Terminal
+
+
+@click.command()
+@click.option("-q", "--quiet", is_flag=True, help="No output, the exit code only.")
+@pipeline
+@common
+def status(terminal: Terminal, state: Path, quiet: bool, **_: Any) -> int:  # Any: options not used here
+    """State of every component, now.
+
+    \b
+    manage_pipeline.py status
+    manage_pipeline.py status | jq .components
+    """
+    document, code, remark = look(state)
+    if not quiet:
+        terminal.answer(document, lambda: _text(document, terminal), schema)
+        if remark:
+            terminal.note(remark)
+    return int(code)
+
+
+def look(state: Path) -> tuple[dict[str, Any], Exit, str]:  # Any: JSON
+    """The status document, the exit code it means, and a remark for people (cause and next command)."""
+    again = state_argument(state)
+    try:
+        return Control(socket_of(state)).get("/v1/status"), Exit.OK, ""
+    except NotRunningError:
+        pass
+    except DeniedError as error:
+        return blank_status("unknown"), Exit.CANNOT_TELL, f"! {error}\n  Try: sudo -u OWNER manage_pipeline.py status"
+    except ControlError as error:
+        return blank_status("unknown"), Exit.CANNOT_TELL, f"! {error}\n  Try: manage_pipeline.py logs -n 20{again}"
+    record = instance.read_record(state)
+    if instance.locked(state):
+        who = f" (pid {record.pid})" if record is not None and record.alive() else ""
+        text = f"! cannot tell: a pipeline holds {state}{who} but does not answer yet; it starts or stops"
+        return blank_status("unknown"), Exit.CANNOT_TELL, f"{text}\n  Try: manage_pipeline.py status{again}"
+    if instance.left_behind(state):
+        since = f", was started {record.since}, pid {record.pid}" if record is not None else ""
+        text = f"! not running, state left behind in {state}{since}"
+        return blank_status("stopped"), Exit.FAILED, f"{text}\n  Try: manage_pipeline.py start{again}"
+    return blank_status("stopped"), Exit.NOT_RUNNING, f"not running\n  Try: manage_pipeline.py start{again}"
+
+
+def state_argument(state: Path) -> str:
+    """` --state-dir DIR` where the pipeline is not the default one: for commands shown to the operator."""
+    from config import paths
+
+    return "" if state == paths.chosen_state_dir() else f" --state-dir {state}"
+
+
+def _text(document: dict[str, Any], terminal: Terminal) -> str:  # Any: JSON
+    from manage.render import render_status
+
+    return render_status(document, terminal.style, wide=terminal.wide)
+
+
+def schema() -> dict[str, Any]:  # Any: JSON Schema
+    """JSON Schema of the status document."""
+    from manage.protocol import StatusReply
+
+    return StatusReply.model_json_schema()
