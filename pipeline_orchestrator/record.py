@@ -53,6 +53,18 @@ class OffsetRange:
 
 
 @dataclass(frozen=True, slots=True)
+class LogBounds:
+    """What a source finds of its topic on opening, per partition: first offset there is, and the next one written.
+
+    `log_id` names this incarnation of the topic: another id = another log, whatever its name and offsets.
+    """
+
+    log_id: str
+    beginning: dict[int, int]
+    end: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
     """One record that could not be used, with everything needed to find and replay it.
 
