@@ -1,0 +1,88 @@
+"""Dead letters as rows of market.dlq: what was refused, why, where it stood, and its bytes.
+
+Reasons are short words that do not vary with the record; what varies stands in `detail`. A `DeadLetter.reason` of
+the form "word: sentence" is split there. Words in use: unparsable_line (ingestion), undecodable_record (transport),
+unusable_event (processing), refused_row (storage).
+
+Identity of a row is (writer, epoch, seq, idx, out) and rises per writer and partition, so that readers drop repeats
+by marks: a line has its own epoch and seq; a Kafka record has epoch 0 and its offset as seq, and its log's id is
+part of the writer's name, because offsets of another log start again from 0.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline_orchestrator.clock import SYSTEM, Clock
+from pipeline_orchestrator.market.events import DLQ, PORTS, arrow_schema
+from pipeline_orchestrator.record import DeadLetter, Outgoing
+
+UNDECODABLE = "undecodable_record"
+LOG_ID_CHARACTERS = 8  # of the log id in a writer's name: enough to tell two logs apart, short enough to read
+
+
+def dead_letter_rows(
+    letters: Sequence[DeadLetter], writer: str, *, log_id: str = "", clock: Clock = SYSTEM
+) -> Outgoing:
+    """Rows of market.dlq for `letters`, without keys.
+
+    Partition = that of the refused record, 0 for a line. From `headers` the keys symbol, port and recv_time_us are
+    taken into their columns; the rest is kept as JSON.
+    """
+    now_us = clock.wall_ns() // 1000
+    counts: dict[tuple[object, ...], int] = {}
+    rows, partitions = [], []
+    for letter in letters:
+        row, partition = _row(letter, writer, log_id, now_us)
+        same = (partition, row["writer"], row["epoch"], row["seq"])
+        row["idx"] = counts[same] = counts.get(same, -1) + 1
+        rows.append(row)
+        partitions.append(partition)
+    batch = pa.RecordBatch.from_pylist(rows, schema=arrow_schema(DLQ))
+    return Outgoing(topic=DLQ, rows=batch, partitions=np.array(partitions, np.int32), keys=None)
+
+
+def _row(letter: DeadLetter, writer: str, log_id: str, now_us: int) -> tuple[dict[str, object], int]:
+    reason, _, detail = letter.reason.partition(": ")
+    headers = dict(letter.headers)
+    symbol, port = headers.pop("symbol", None), headers.pop("port", "none")
+    recv_time_us = headers.pop("recv_time_us", "")
+    spooled = letter.position.get("spool")
+    offset = letter.position.get("offset")
+    partition = int(letter.position.get("partition", 0))
+    event = letter.event_id
+    instance: int | None
+    epoch: int | None
+    seq: int | None
+    instance, epoch, seq = event[:3] if event is not None else (None, None, None)
+    if spooled is not None:
+        instance, epoch, seq = (int(part) for part in spooled)
+        source, identity = letter.source or "spool", (epoch, seq)
+    else:
+        source, identity = letter.source or str(letter.position.get("topic", "")), (0, int(offset or 0))
+        writer = f"{writer}@{log_id[:LOG_ID_CHARACTERS]}" if log_id else writer
+    row: dict[str, object] = {
+        "writer": writer,
+        "epoch": identity[0],
+        "seq": identity[1],
+        "idx": 0,
+        "out": 0,
+        "reason": reason,
+        "detail": detail,
+        "source": source,
+        "src_instance": instance,
+        "src_epoch": epoch,
+        "src_seq": seq,
+        "src_partition": None if spooled is not None else partition,
+        "src_offset": None if spooled is not None or offset is None else int(offset),
+        "symbol": symbol,
+        "port": port if port in PORTS else "none",
+        "headers": json.dumps(headers, sort_keys=True) if headers else None,
+        "recv_time_us": int(recv_time_us) if recv_time_us.isdecimal() else now_us,
+        "raw": letter.raw,
+    }
+    return row, partition

@@ -1,0 +1,145 @@
+"""What a cluster says about its topics: identity, partitions, settings; creating them; offsets for lag tools.
+
+One librdkafka admin client per object: it owns threads, so make it after forking and close it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+    Uuid,
+)
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its documented names, not in its __all__
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from config.sections import KafkaConfig
+from pipeline_orchestrator.errors import PermanentError, RetryableError
+from pipeline_orchestrator.transport.kafka_clients import cannot, confluent_options
+
+ANSWER_SECONDS = 5.0
+
+_ABSENT = {KafkaError.UNKNOWN_TOPIC_OR_PART}
+_AWAY = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TIMED_OUT,
+    KafkaError._RESOLVE,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_CONTROLLER,
+    KafkaError.LEADER_NOT_AVAILABLE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFacts:
+    """One topic as the cluster sees it; `id` is "" where the cluster has no topic ids (before Kafka 2.8)."""
+
+    name: str
+    id: str
+    partitions: int
+
+
+class ClusterAdmin:
+    """Questions and orders to one cluster, each with a deadline.
+
+    Raises NotConnectedError when it does not answer, PermanentError when it refuses.
+    """
+
+    def __init__(self, kafka: KafkaConfig, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+        self._kafka, self._seconds = kafka, answer_seconds
+        self._client = AdminClient(confluent_options(kafka))
+
+    async def topics(self, names: Sequence[str]) -> dict[str, TopicFacts]:
+        """Those of `names` that exist."""
+        futures = self._client.describe_topics(TopicCollection(list(names)), request_timeout=self._seconds)
+        found = {}
+        for name, future in futures.items():
+            try:
+                topic = await self._answer(future, "describe topics of")
+            except _AbsentError:
+                continue
+            found[name] = TopicFacts(name, _text(topic.topic_id), len(topic.partitions))
+        return found
+
+    async def settings(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """The settings of topics, as text."""
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        futures = self._client.describe_configs(resources, request_timeout=self._seconds)
+        return {
+            resource.name: {
+                key: str(entry.value) for key, entry in (await self._answer(future, "read settings of")).items()
+            }
+            for resource, future in futures.items()
+        }
+
+    async def create(self, name: str, partitions: int, settings: Mapping[str, str]) -> None:
+        """Create a topic with the cluster's default replication; one that exists by now is left as it is."""
+        wish = NewTopic(name, num_partitions=partitions, replication_factor=-1, config=dict(settings))
+        (future,) = self._client.create_topics([wish], request_timeout=self._seconds).values()
+        await self._answer(future, f"create topic {name} on", fine={KafkaError.TOPIC_ALREADY_EXISTS})
+
+    async def delete(self, names: Iterable[str]) -> None:
+        """Delete topics; those that are absent already are fine."""
+        futures = self._client.delete_topics(list(names), request_timeout=self._seconds)
+        for name, future in futures.items():
+            await self._answer(future, f"delete topic {name} on", fine=_ABSENT)
+
+    async def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+        """Set a group's offsets without joining it: for other people's lag tools, we never read them."""
+        wish = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p, o) for p, o in offsets.items()])
+        (future,) = self._client.alter_consumer_group_offsets([wish], request_timeout=self._seconds).values()
+        answer = await self._answer(future, f"commit offsets of {group} to")
+        for partition in answer.topic_partitions:
+            if partition.error is not None:
+                raise RetryableError(f"cannot commit offsets of {group}: {partition.error}")
+
+    async def close(self) -> None:
+        """Give the client up; its threads end in the background."""
+        holder = [self._client]
+        del self._client
+        await asyncio.to_thread(holder.clear)  # librdkafka's destructor waits for its own threads
+
+    async def _answer(self, future: Future[Any], verb: str, fine: Iterable[int] = ()) -> Any:  # Any: per request
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), self._seconds + 1)
+        except TimeoutError as error:
+            raise cannot(verb, self._kafka, f"no answer within {self._seconds:g} s") from error
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code in fine:
+                return None
+            if code in _ABSENT:
+                raise _AbsentError(error.args[0].str()) from error
+            if code in _AWAY or error.args[0].retriable():
+                raise cannot(verb, self._kafka, error.args[0].str()) from error
+            raise PermanentError(
+                f"cannot {verb} Kafka at {self._kafka.bootstrap_servers}: {error.args[0].str()}"
+            ) from error
+
+
+class _AbsentError(PermanentError):
+    """The topic does not exist."""
+
+
+def _text(topic_id: Uuid | None) -> str:
+    """A topic id as Kafka's own tools print it: URL-safe base64 (librdkafka prints the other alphabet)."""
+    if topic_id is None:
+        return ""
+    text = str(topic_id).replace("+", "-").replace("/", "_")
+    return "" if text.strip("A") == "" else text  # all zero bits: the broker knows no ids

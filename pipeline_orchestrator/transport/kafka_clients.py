@@ -1,0 +1,123 @@
+"""How clients of the cluster are made and laid down: options, deadlines, errors. The only users of these names.
+
+aiokafka carries the data, confluent-kafka answers questions about topics (aiokafka speaks too old a protocol to see
+a topic's id).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from config.sections import KafkaConfig
+from pipeline_orchestrator.errors import NotConnectedError
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 10.0
+STOP_SECONDS = 3.0
+REQUEST_MS = 10_000  # a request without an answer for this long is sent again on a new connection
+
+
+def aiokafka_options(kafka: KafkaConfig) -> dict[str, Any]:  # Any: keyword arguments of aiokafka
+    """Arguments that producer and consumer share."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": kafka.bootstrap_servers,
+        "security_protocol": kafka.security_protocol,
+        "request_timeout_ms": REQUEST_MS,
+        "retry_backoff_ms": 50,
+    }
+    if kafka.security_protocol in ("SSL", "SASL_SSL"):
+        options["ssl_context"] = ssl.create_default_context(cafile=kafka.ssl_cafile or None)
+    if kafka.sasl_mechanism:
+        options["sasl_mechanism"] = kafka.sasl_mechanism
+        options["sasl_plain_username"] = kafka.sasl_username
+        options["sasl_plain_password"] = kafka.sasl_password.get_secret_value()
+    return options
+
+
+def confluent_options(kafka: KafkaConfig) -> dict[str, Any]:  # Any: librdkafka's own option table
+    """Options of librdkafka's clients; its own log is off, failures reach us as results."""
+    options: dict[str, Any] = {
+        "bootstrap.servers": kafka.bootstrap_servers,
+        "security.protocol": kafka.security_protocol,
+        "log_level": 0,
+        "log.connection.close": False,
+        "socket.timeout.ms": REQUEST_MS,
+        "reconnect.backoff.max.ms": 1000,
+    }
+    if kafka.ssl_cafile:
+        options["ssl.ca.location"] = kafka.ssl_cafile
+    if kafka.sasl_mechanism:
+        options["sasl.mechanism"] = kafka.sasl_mechanism
+        options["sasl.username"] = kafka.sasl_username
+        options["sasl.password"] = kafka.sasl_password.get_secret_value()
+    return options
+
+
+def cannot(verb: str, kafka: KafkaConfig, cause: BaseException | str) -> NotConnectedError:
+    """The error of a cluster that does not answer; `verb` says what was tried."""
+    text = str(cause) or type(cause).__name__
+    return NotConnectedError(
+        f"cannot {verb} Kafka at {kafka.bootstrap_servers}: {text}",
+        next_step="manage_pipeline.py services status",
+    )
+
+
+async def within(seconds: float, work: Awaitable[T], verb: str, kafka: KafkaConfig) -> T:
+    """Await `work` with a deadline. Raises NotConnectedError when it is late, or fails for want of a connection."""
+    try:
+        return await asyncio.wait_for(work, seconds)
+    except TimeoutError as error:
+        raise cannot(verb, kafka, f"no answer within {seconds:g} s") from error
+    except (KafkaError, OSError) as error:
+        raise cannot(verb, kafka, error) from error
+
+
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer within a deadline; a cluster that does not answer cannot hold us.
+
+    aiokafka's stop can raise CancelledError though nobody cancelled (its issue 647): only a true cancel passes.
+    """
+    try:
+        await asyncio.wait_for(consumer.stop(), STOP_SECONDS)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+    except (TimeoutError, KafkaError, OSError):
+        await _close_client(consumer)
+
+
+async def stop_producer(producer: AIOKafkaProducer, *, flush: bool = True) -> None:
+    """Stop a producer; with `flush=False`, or when flushing takes too long, what it still holds is given up.
+
+    An idempotent producer never gives up a batch by itself and its `stop` waits for that (issue 1101), so an
+    abandoned one would go on sending to a broker that came back. Its sender task has no public end but `stop`.
+    """
+    if flush:
+        try:
+            await asyncio.wait_for(producer.stop(), STOP_SECONDS)
+            return
+        except (TimeoutError, KafkaError, OSError):
+            pass  # laid down by force below
+    sender = producer._sender.sender_task  # private: see the docstring; aiokafka is pinned below 0.15
+    if sender is not None and not sender.done():
+        sender.cancel()
+    await _close_client(producer)
+    if sender is not None:
+        await asyncio.wait([sender], timeout=STOP_SECONDS)
+    producer._closed = True  # nothing is left to stop; otherwise its finaliser complains
+
+
+async def _close_client(owner: AIOKafkaConsumer | AIOKafkaProducer) -> None:
+    client = owner.client if isinstance(owner, AIOKafkaProducer) else owner._client  # no public name on the consumer
+    try:
+        await asyncio.wait_for(client.close(), STOP_SECONDS)
+    except (TimeoutError, KafkaError, OSError):
+        return  # its sockets close with the process at the latest
