@@ -1,0 +1,39 @@
+"""Installation compiles every kernel that a worker will call."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from config.paths import PROJECT_ROOT
+
+# In a process of its own: other tests compile kernels too, and would hide one that is not reached.
+PROGRAM = """
+import json, sys
+from importlib import import_module
+from pathlib import Path
+from numba.core.registry import CPUDispatcher
+from pipeline_orchestrator import kernels
+
+kernels.compile_all()
+found = {}
+for package in ("pipeline_orchestrator", "infrastructure"):
+    for path in sorted(Path(package).rglob("*.py")):
+        name = ".".join(path.with_suffix("").parts)
+        if "njit" in path.read_text() and name != "pipeline_orchestrator.kernels":
+            for each in vars(import_module(name)).values():
+                if isinstance(each, CPUDispatcher) and each.py_func.__module__ == name:
+                    found[f"{name}:{each.py_func.__name__}"] = each
+# One that kernels call is compiled into them; loaded from the cache it has no signature of its own.
+inner = {name for each in found.values() for name in each.py_func.__code__.co_names}
+print(json.dumps([name for name, each in found.items() if not each.signatures and name.split(":")[1] not in inner]))
+"""
+
+
+def test_no_kernel_is_left_for_the_first_batch() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == []
