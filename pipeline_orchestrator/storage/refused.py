@@ -1,0 +1,47 @@
+"""Rows that ClickHouse refuses, as dead letters: everything needed to find and to replay them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline_orchestrator.record import Batch, DeadLetter, EventId
+from pipeline_orchestrator.storage.tables import TableSpec
+
+REASON = "store_refused"
+
+
+def refused_letters(spec: TableSpec, batch: Batch, at: npt.NDArray[np.int64], cause: str) -> list[DeadLetter]:
+    """One dead letter per row number; `raw` is the row as JSON (bytes in base64), its position that of its record."""
+    partition_of = {row: span.partition for span in batch.ranges for row in range(span.start, span.start + span.rows)}
+    letters = []
+    for row in (int(number) for number in at):
+        fields = _values(batch.rows.slice(row, 1))
+        who = fields[spec.who]
+        epoch, seq, idx = (int(fields[name]) for name in spec.identity)
+        letters.append(
+            DeadLetter(
+                reason=REASON,
+                raw=json.dumps(fields, default=_plain).encode(),
+                position={"topic": spec.topic, "partition": partition_of[row], "offset": int(batch.offsets[row])},
+                source=spec.topic,
+                event_id=EventId(int(who), epoch, seq, idx) if isinstance(who, int) else None,
+                headers={"detail": cause[:500]},
+            )
+        )
+    return letters
+
+
+def _values(row: pa.RecordBatch) -> dict[str, Any]:  # Any: one row's values
+    """The row's values; dates as days since 1970, since an impossible date may be why it was refused."""
+    columns = [column.view(pa.int32()) if pa.types.is_date32(column.type) else column for column in row.columns]
+    return {name: column[0].as_py() for name, column in zip(row.schema.names, columns, strict=True)}
+
+
+def _plain(value: Any) -> str:  # Any: whatever JSON does not know
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
