@@ -6,6 +6,7 @@ One librdkafka admin client per object: it owns threads, so make it after forkin
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from pipeline_orchestrator.errors import PermanentError, RetryableError
 from pipeline_orchestrator.transport.kafka_clients import cannot, confluent_options
 
 ANSWER_SECONDS = 5.0
+VISIBLE_SECONDS = 15.0  # for a new topic to reach the brokers' metadata
 
 _ABSENT = {KafkaError.UNKNOWN_TOPIC_OR_PART}
 _AWAY = {
@@ -88,11 +90,22 @@ class ClusterAdmin:
             for resource, future in futures.items()
         }
 
-    async def create(self, name: str, partitions: int, settings: Mapping[str, str]) -> None:
-        """Create a topic with the cluster's default replication; one that exists by now is left as it is."""
-        wish = NewTopic(name, num_partitions=partitions, replication_factor=-1, config=dict(settings))
-        (future,) = self._client.create_topics([wish], request_timeout=self._seconds).values()
-        await self._answer(future, f"create topic {name} on", fine={KafkaError.TOPIC_ALREADY_EXISTS})
+    async def create(self, wishes: Mapping[str, Mapping[str, str]], partitions: int) -> None:
+        """Create topics (name -> settings) with the cluster's default replication; existing ones are left alone.
+
+        On return every one of them is visible to clients of the broker that answered.
+        """
+        new = [
+            NewTopic(name, num_partitions=partitions, replication_factor=-1, config=dict(settings))
+            for name, settings in wishes.items()
+        ]
+        for name, future in self._client.create_topics(new, request_timeout=self._seconds).items():
+            await self._answer(future, f"create topic {name} on", fine={KafkaError.TOPIC_ALREADY_EXISTS})
+        limit = time.monotonic() + VISIBLE_SECONDS
+        while len(await self.topics(list(wishes))) < len(wishes):  # the controller answers before the brokers know
+            if time.monotonic() > limit:
+                raise cannot("see new topics on", self._kafka, f"not there after {VISIBLE_SECONDS:g} s")
+            await asyncio.sleep(0.05)
 
     async def delete(self, names: Iterable[str]) -> None:
         """Delete topics; those that are absent already are fine."""

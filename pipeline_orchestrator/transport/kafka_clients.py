@@ -7,6 +7,7 @@ a topic's id).
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Awaitable
 from typing import Any, TypeVar
@@ -19,6 +20,9 @@ from pipeline_orchestrator.errors import NotConnectedError
 
 T = TypeVar("T")
 
+# During an outage aiokafka logs dozens of lines a second; every failure that matters reaches us as a result.
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
 CONNECT_SECONDS = 10.0
 STOP_SECONDS = 3.0
 REQUEST_MS = 10_000  # a request without an answer for this long is sent again on a new connection
@@ -30,7 +34,7 @@ def aiokafka_options(kafka: KafkaConfig) -> dict[str, Any]:  # Any: keyword argu
         "bootstrap_servers": kafka.bootstrap_servers,
         "security_protocol": kafka.security_protocol,
         "request_timeout_ms": REQUEST_MS,
-        "retry_backoff_ms": 50,
+        "retry_backoff_ms": 100,
     }
     if kafka.security_protocol in ("SSL", "SASL_SSL"):
         options["ssl_context"] = ssl.create_default_context(cafile=kafka.ssl_cafile or None)

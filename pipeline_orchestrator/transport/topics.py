@@ -75,8 +75,8 @@ async def ensure_topics(
             if missing:
                 raise PermanentError(f"embedded Kafka lacks the topics {', '.join(missing)}")
             return []
-        for name in missing:
-            await admin.create(name, kafka.partitions, wanted[name].settings)
+        if missing:
+            await admin.create({name: wanted[name].settings for name in missing}, kafka.partitions)
         if not found:
             return []
         actual = await admin.settings(list(found))
