@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from config.paths import PROJECT_ROOT
 from infrastructure.services.probes import ProbeError, round_trip_ms
 from infrastructure.services.processes import Identity, dies_with_parent, identify, stop
 
@@ -134,12 +135,16 @@ class Group:
                 stdin=subprocess.PIPE if service.stdin else subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                cwd=self.directory,
+                cwd=PROJECT_ROOT,  # where `-m` finds our own modules
                 preexec_fn=dies_with_parent(os.getpid()),  # noqa: PLW1509  # this process has no threads
             )
         if service.stdin and live.popen.stdin:
-            live.popen.stdin.write(service.stdin.encode())
-            live.popen.stdin.close()
+            try:
+                live.popen.stdin.write(service.stdin.encode())
+                live.popen.stdin.close()
+            except BrokenPipeError:
+                # Its exit follows and is handled there.
+                sys.stderr.write(f"{_now()} {service.name} ended before it read its configuration\n")
         live.identity = identify(live.popen.pid)
         live.since = _now()
         self.change(live, "starting", "")

@@ -16,6 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from config.paths import PROJECT_ROOT
 from infrastructure.services import jars
 from infrastructure.services.kafka_node import KafkaNode
 from infrastructure.services.plan import free_port, redis_server
@@ -70,6 +71,7 @@ class RealService:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                cwd=PROJECT_ROOT,
                 process_group=0,
                 preexec_fn=dies_with_parent(os.getpid()),  # noqa: PLW1509  # one system call; a dead test leaves no server
             )
