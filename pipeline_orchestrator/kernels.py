@@ -1,45 +1,59 @@
-"""Compiles every numba kernel into the cache: `python -m pipeline_orchestrator.kernels`, at installation.
+"""`python -m pipeline_orchestrator.kernels` compiles every numba kernel into its cache: part of the installation.
 
-Afterwards a worker's start loads machine code instead of compiling for tens of seconds. Called again, it only loads.
-A kernel module names its own way to be compiled, `warm()`, which runs it on the smallest input of the types that are
-used later; this page lists those modules (a test finds kernels that are not reached from here).
+`warm()` of each module calls its kernels once with the types they get at run time; afterwards a worker loads them
+from the cache in milliseconds instead of compiling for seconds.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import import_module
 
-WARMED = (
-    "pipeline_orchestrator.market.eastern",
-    "pipeline_orchestrator.flow.spool_scan",
-    "pipeline_orchestrator.transport.partitioning",
-    "pipeline_orchestrator.transport.avro_codec",
+KERNELS: tuple[str, ...] = (
+    "pipeline_orchestrator.market.eastern:warm",
+    "pipeline_orchestrator.flow.spool_scan:warm",
+    "pipeline_orchestrator.ingestion.line_parser:warm",
+    "pipeline_orchestrator.transport.partitioning:warm",
+    "pipeline_orchestrator.transport.avro_codec:warm",
 )
-"""Modules with a `warm()`; by name, because the simulator's kernels are no part of this package."""
+"""`module:function` of every warm-up, explicit like the table of builders."""
 
 
-def compile_all(modules: Sequence[str] = WARMED) -> dict[str, float]:
-    """Compile or load all kernels; seconds per module. Raises what a module's `warm()` raises."""
-    seconds = {}
-    for name in modules:
-        begun = time.perf_counter()
-        import_module(name).warm()
-        seconds[name] = time.perf_counter() - begun
-    return seconds
+@dataclass(frozen=True, slots=True)
+class Warmed:
+    """One module's warm-up: seconds, or the error that stopped it."""
+
+    name: str
+    seconds: float
+    error: str = ""
+
+
+def warm_all(names: Iterable[str] = KERNELS) -> list[Warmed]:
+    """Call every warm-up; an error of one does not keep the others from being compiled."""
+    results = []
+    for name in names:
+        began, error = time.perf_counter(), ""
+        module_name, _, function_name = name.partition(":")
+        try:
+            getattr(import_module(module_name), function_name)()
+        except Exception as failure:  # collected and reported; the exit code tells
+            error = f"{type(failure).__name__}: {failure}"
+        results.append(Warmed(name, time.perf_counter() - began, error))
+    return results
 
 
 def main() -> int:
-    """Say what took long."""
-    begun = time.perf_counter()
-    sys.stderr.write("compiling kernels (once per installation)\n")
-    for name, seconds in compile_all().items():
-        if seconds >= 1:
-            sys.stderr.write(f"  {name}: {seconds:.1f} s\n")
-    sys.stderr.write(f"kernels are compiled and cached ({time.perf_counter() - begun:.1f} s)\n")
-    return 0
+    """Summary on stdout, failures on stderr; 0 when everything compiled."""
+    results = warm_all()
+    failed = [result for result in results if result.error]
+    for result in failed:
+        sys.stderr.write(f"cannot compile {result.name}: {result.error}\n")
+    seconds = sum(result.seconds for result in results)
+    sys.stdout.write(f"{len(results) - len(failed)} of {len(results)} kernel modules ready in {seconds:.1f} s\n")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,76 @@
+"""What the operator wants, stored apart from what is: stopped components and the list of symbols.
+
+`<state>/desired.json`, replaced as a whole (write, fsync, rename, fsync of the directory). A damaged file is kept as
+`.bad-<time>` and the defaults apply.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+FILE_NAME = "desired.json"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """`symbols` None = those of the settings."""
+
+    stopped: frozenset[str] = frozenset()
+    symbols: tuple[str, ...] | None = None
+
+
+class DesiredStore:
+    """Reads once, writes at every change. `damaged` names the file set aside at loading, if any."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.path = state_dir / FILE_NAME
+        self.damaged: Path | None = None
+        self.value = self._load()
+
+    def save(self, value: Desired) -> None:
+        """Durable on return. Raises OSError; the old file is whole then."""
+        document = {
+            "version": VERSION,
+            "stopped": sorted(value.stopped),
+            "symbols": None if value.symbols is None else list(value.symbols),
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".json.new")
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(json.dumps(document, indent=1).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.path)
+        directory = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+        self.value = value
+
+    def _load(self) -> Desired:
+        try:
+            text = self.path.read_bytes()
+        except FileNotFoundError:
+            return Desired()
+        try:
+            return _parse(json.loads(text))
+        except (ValueError, KeyError, TypeError):
+            self.damaged = self.path.with_name(f"{FILE_NAME}.bad-{int(time.time())}")
+            self.path.replace(self.damaged)
+            return Desired()
+
+
+def _parse(document: object) -> Desired:
+    if not isinstance(document, dict) or document["version"] != VERSION:
+        raise ValueError("not a file of this version")
+    stopped, symbols = document["stopped"], document["symbols"]
+    if not all(isinstance(name, str) for name in [*stopped, *(symbols or [])]):
+        raise ValueError("names are text")
+    return Desired(frozenset(stopped), None if symbols is None else tuple(symbols))
