@@ -129,17 +129,22 @@ class Stage:
         return output
 
     async def _settle(self, ctx: Context) -> None:
-        """Wait until nothing is in flight; raises what the delivery raised."""
+        """Wait until nothing is in flight; raises what the delivery raised.
+
+        A long wait is accounted each second: a stage blocked on a slow store is slow, not hung, and shows it.
+        """
         if self._in_flight is None:
             return
-        began = time.perf_counter()
         task, self._in_flight = self._in_flight, None
         try:
+            while not task.done():
+                began = time.perf_counter()
+                await asyncio.wait({task}, timeout=1.0)
+                ctx.timed("blocked", time.perf_counter() - began, on=self.sink_name)
             await task
         finally:
             if not task.done():
                 task.cancel()
-        ctx.timed("blocked", time.perf_counter() - began, on=self.sink_name)
 
     async def _reap(self, ctx: Context) -> None:
         """Collect a finished delivery without waiting for an unfinished one."""
