@@ -1,0 +1,140 @@
+"""What a simulator is made of, as plain values: for the command line and for the supervised component."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from infrastructure.simulator import lobster_files
+from infrastructure.simulator.feed import Behaviour
+from infrastructure.simulator.generated import GeneratedMarket
+from infrastructure.simulator.market import Market
+from infrastructure.simulator.replay import ReplayMarket
+from infrastructure.simulator.server import Port, admin_port, level1_port, level2_port
+
+
+class ConfigError(ValueError):
+    """A value cannot be used; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatorConfig:
+    """`rate` in market lines per second, None = as fast as the sockets take, 0 = idle; ports 0 = any free one.
+
+    `replay` names LOBSTER message files and replaces the generated market; `speed` = market seconds per second,
+    None = as fast as the sockets take. `hold` None = 1 for a replay and for an unpaced flow, else 0.
+    """
+
+    host: str = "127.0.0.1"
+    level1_port: int = 5009
+    level2_port: int = 9200
+    admin_port: int = 9300
+    symbols: tuple[str, ...] = ()
+    rate: float | None = 1000.0
+    seed: int = 1
+    lines: int | None = None
+    replay: tuple[str, ...] = ()
+    speed: float | None = 1.0
+    hold: int | None = None
+    sent_log: str = ""
+    first_tick_id: int = 1
+    behaviour: Behaviour = field(default_factory=Behaviour)
+
+    @classmethod
+    def from_mapping(cls, given: Mapping[str, Any]) -> SimulatorConfig:  # Any: parsed JSON
+        """From a component's JSON config. Raises ConfigError for an unknown key.
+
+        Keys are the fields of this class (`behaviour` excepted, `rate` and `speed` also as text). Where `settings`
+        is given, its `iqfeed` section and `symbols` are the defaults of host, ports and symbols.
+        """
+        settings = given.get("settings") or {}
+        iqfeed = settings.get("iqfeed") or {}
+        base = cls()
+        base = replace(
+            base,
+            host=iqfeed.get("host", base.host),
+            level1_port=iqfeed.get("level1_port", base.level1_port),
+            level2_port=iqfeed.get("port", base.level2_port),
+            admin_port=iqfeed.get("admin_port", base.admin_port),
+            symbols=tuple(settings.get("symbols", ())),
+        )
+        values = {key: value for key, value in given.items() if key not in ("settings", "instance", "state_dir")}
+        known = set(cls.__dataclass_fields__) - {"behaviour"}
+        if unknown := sorted(set(values) - known):
+            raise ConfigError(f"unknown key {unknown[0]!r}; known: {', '.join(sorted(known))}")
+        for key, read in (("rate", parse_rate), ("speed", parse_speed)):
+            if isinstance(values.get(key), str):
+                values[key] = read(values[key])
+        for key in ("symbols", "replay"):
+            if key in values:
+                values[key] = tuple(str(item) for item in values[key] or ())
+        if values.get("sent_log", "") is None:
+            values["sent_log"] = ""
+        return replace(base, **values)
+
+    @property
+    def held(self) -> int:
+        """Connections that must watch before the flow starts."""
+        unpaced = self.speed is None if self.replay else self.rate is None
+        if self.hold is None:
+            return 1 if self.replay or unpaced else 0
+        return max(self.hold, 1) if unpaced else self.hold
+
+    def ports(self) -> list[Port]:
+        """The ports to open."""
+        return [level1_port(self.level1_port), level2_port(self.level2_port), admin_port(self.admin_port)]
+
+    def market(self) -> Market:
+        """The market; reads the files of a replay. Raises ConfigError, LobsterError, FileNotFoundError."""
+        if self.replay:
+            return ReplayMarket([lobster_files.load(Path(name)) for name in self.replay], speed=self.speed)
+        if not self.symbols:
+            raise ConfigError("no symbols")
+        return GeneratedMarket(
+            self.symbols, rate=self.rate, seed=self.seed, limit=self.lines, first_tick_id=self.first_tick_id
+        )
+
+
+def parse_rate(text: str) -> float | None:
+    """Lines per second: a number, `0` for idle, `max` for no limit (None). Raises ConfigError."""
+    if text.strip().lower() == "max":
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate <= 1e9:
+        raise ConfigError(f"{text!r} is no rate: lines per second, 0 for idle, or max")
+    return rate
+
+
+def parse_speed(text: str) -> float | None:
+    """Market seconds per second: `1x`, `10x`, any number, or `max` (None). Raises ConfigError."""
+    if text.strip().lower() == "max":
+        return None
+    try:
+        speed = float(text.strip().lower().removesuffix("x"))
+    except ValueError:
+        speed = -1.0
+    if not 0 < speed <= 1e6:
+        raise ConfigError(f"{text!r} is no speed: 1x, 10x, or max")
+    return speed
+
+
+def make_symbols(count: int, first: Sequence[str] = ()) -> tuple[str, ...]:
+    """`count` distinct symbols: the given ones, then made-up ones of four letters and more."""
+    symbols = list(dict.fromkeys(first))[:count]
+    taken = set(symbols)
+    number = 0
+    while len(symbols) < count:
+        name, rest = "", number
+        for _ in range(3):
+            name = chr(65 + rest % 26) + name
+            rest //= 26
+        name = "Z" + name + (str(rest) if rest else "")
+        number += 1
+        if name not in taken:
+            symbols.append(name)
+    return tuple(symbols)

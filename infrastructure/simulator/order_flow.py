@@ -1,0 +1,407 @@
+"""The generated market: kernels that draw orders, keep the price-level books and write the rows they cause.
+
+One draw is one act on one symbol, chosen by Zipf weight: a new order (most near the best price, some inside the
+spread), a cancelled order, or a market order that takes from the best level of the other side. Depth rows come
+first, then the Level 1 row of the same act, so Level 1 bid and ask always are the best levels of the book.
+Everything follows from the seed; stamps follow from the times the caller gives.
+
+Stamps rise strictly per symbol and port. A book keeps DEPTH levels a side: a level pushed out is deleted by a row.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from infrastructure.simulator import columns as c
+
+_COLUMNS = 1
+assert _COLUMNS == c.VERSION, "columns.py changed: see its docstring"
+
+Int64s = npt.NDArray[np.int64]
+Float64s = npt.NDArray[np.float64]
+UInt64s = npt.NDArray[np.uint64]
+
+DEPTH: Final = 12
+START_LEVELS: Final = 6
+CENT: Final = 100
+ROWS_PER_ACT: Final = 3  # at most two depth rows and one Level 1 row
+CENTERS: Final = np.array([5, 11, 18, 26, 19], dtype=np.int64)  # NASDAQ, Arca, BATS, EDGX; the last: TRF, form-T
+FORM_T_CENTER: Final = 4
+
+NEXT_SECOND, ORDER = 0, 1  # positions in `clock`
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+_S30, _S27, _S31, _S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
+
+NONE, DAY_US, SECOND_US = c.NONE, c.DAY_US, c.SECOND_US
+KIND, SYM, SRC, ORD, TIME = c.KIND, c.SYM, c.SRC, c.ORD, c.TIME
+SIDE, PRICE, SIZE, COUNT, BID, ASK = c.SIDE, c.PRICE, c.SIZE, c.COUNT, c.BID, c.ASK
+CLOCK, QUOTE, TRADE, LEVEL_SET, LEVEL_DELETE = c.CLOCK, c.QUOTE, c.TRADE, c.LEVEL_SET, c.LEVEL_DELETE
+BID_PRICE, BID_SIZE, BID_TIME = c.BID_PRICE, c.BID_SIZE, c.BID_TIME
+ASK_PRICE, ASK_SIZE, ASK_TIME = c.ASK_PRICE, c.ASK_SIZE, c.ASK_TIME
+RECENT_PRICE, RECENT_SIZE, RECENT_TIME = c.RECENT_PRICE, c.RECENT_SIZE, c.RECENT_TIME
+RECENT_CENTER, RECENT_CONDITIONS = c.RECENT_CENTER, c.RECENT_CONDITIONS
+AGGRESSOR, DAY_CODE, TICK_ID = c.AGGRESSOR, c.DAY_CODE, c.TICK_ID
+LAST_PRICE, LAST_SIZE, LAST_TIME, LAST_CENTER = c.LAST_PRICE, c.LAST_SIZE, c.LAST_TIME, c.LAST_CENTER
+EXTENDED_PRICE, EXTENDED_SIZE = c.EXTENDED_PRICE, c.EXTENDED_SIZE
+EXTENDED_TIME, EXTENDED_CENTER = c.EXTENDED_TIME, c.EXTENDED_CENTER
+TOTAL_VOLUME, OPEN, HIGH, LOW, CLOSE = c.TOTAL_VOLUME, c.OPEN, c.HIGH, c.LOW, c.CLOSE
+TRADES_TODAY, TURNOVER, TICK, CONTENTS = c.TRADES_TODAY, c.TURNOVER, c.TICK, c.CONTENTS
+HAS_LAST, HAS_EXTENDED, HAS_OTHER, HAS_BID, HAS_ASK = c.HAS_LAST, c.HAS_EXTENDED, c.HAS_OTHER, c.HAS_BID, c.HAS_ASK
+HAS_OPEN, HAS_HIGH, HAS_LOW, HAS_VOLUME = c.HAS_OPEN, c.HAS_HIGH, c.HAS_LOW, c.HAS_VOLUME
+REGULAR, ODD_LOT, FORM_T, FORM_T_ODD = c.REGULAR, c.ODD_LOT, c.FORM_T, c.FORM_T_ODD
+
+
+@njit(cache=True, error_model="numpy")
+def uniform(rng: UInt64s) -> float:
+    """The next number in [0, 1) of the generator whose state is rng[0] (splitmix64)."""
+    rng[0] += _GAMMA
+    z = rng[0]
+    z = (z ^ (z >> _S30)) * _MIX_1
+    z = (z ^ (z >> _S27)) * _MIX_2
+    z ^= z >> _S31
+    return float(z >> _S11) * 1.1102230246251565e-16
+
+
+@njit(cache=True, error_model="numpy")
+def below(rng: UInt64s, limit: int) -> int:
+    """A whole number in [0, limit)."""
+    return int(uniform(rng) * limit)
+
+
+@njit(cache=True, error_model="numpy")
+def geometric(rng: UInt64s, more: float, limit: int) -> int:
+    """How often `more` came true in a row, at most `limit`."""
+    n = 0
+    while n < limit and uniform(rng) < more:
+        n += 1
+    return n
+
+
+@njit(cache=True, error_model="numpy")
+def order_size(rng: UInt64s) -> int:
+    """Shares of one order: round lots, one in seven an odd lot."""
+    if uniform(rng) < 0.14:
+        return 1 + below(rng, 99)
+    return 100 * (1 + geometric(rng, 0.55, 20))
+
+
+@njit(cache=True, error_model="numpy")
+def civil_day(day: int) -> int:
+    """Day of the month of a day number (0 = 1970-01-01)."""
+    days = day + 719_468
+    era = days // 146_097
+    of_era = days - era * 146_097
+    year = (of_era - of_era // 1460 + of_era // 36_524 - of_era // 146_096) // 365
+    of_year = of_era - (365 * year + year // 4 - year // 100)
+    shifted = (5 * of_year + 2) // 153
+    return of_year - (153 * shifted + 2) // 5 + 1
+
+
+@njit(cache=True, error_model="numpy")
+def open_books(
+    rng: UInt64s,
+    start_us: int,
+    state: Int64s,
+    price: Int64s,
+    size: Int64s,
+    count: Int64s,
+    levels: Int64s,
+    anchor: Int64s,
+) -> None:
+    """Fill the books and the Level 1 state of every symbol as they stand before the first act."""
+    for s in range(state.shape[0]):
+        state[s, :] = NONE
+        middle = CENT * (2_000 + below(rng, 48_000))
+        anchor[s] = middle
+        for side in range(2):
+            step = -CENT if side == BID else CENT
+            at = middle + (0 if side == BID else CENT)
+            for i in range(START_LEVELS):
+                price[s, side, i] = at
+                count[s, side, i] = 1 + geometric(rng, 0.6, 8)
+                size[s, side, i] = 0
+                for _ in range(count[s, side, i]):
+                    size[s, side, i] += order_size(rng)
+                at += step * (1 + geometric(rng, 0.2, 3))
+            levels[s, side] = START_LEVELS
+        row = state[s]
+        row[SYM], row[SRC], row[KIND], row[TIME] = s, 0, QUOTE, start_us
+        row[BID_TIME] = row[ASK_TIME] = start_us
+        # The last trade is yesterday's, after the close, as on any morning.
+        evening = (start_us // DAY_US) * DAY_US - 4 * 3600 * SECOND_US - 1 - below(rng, 2 * SECOND_US)
+        row[CLOSE] = row[LAST_PRICE] = row[RECENT_PRICE] = row[EXTENDED_PRICE] = middle
+        row[RECENT_SIZE] = row[LAST_SIZE] = row[EXTENDED_SIZE] = 100
+        row[RECENT_TIME] = row[LAST_TIME] = row[EXTENDED_TIME] = evening
+        row[RECENT_CENTER] = row[LAST_CENTER] = row[EXTENDED_CENTER] = CENTERS[FORM_T_CENTER]
+        row[RECENT_CONDITIONS] = FORM_T
+        row[AGGRESSOR] = 0
+        row[DAY_CODE] = civil_day(start_us // DAY_US - 1)
+        row[TICK_ID] = 1 + below(rng, 50_000)
+        row[TOTAL_VOLUME] = row[TRADES_TODAY] = row[TURNOVER] = 0
+        row[TICK] = 183
+        row[CONTENTS] = 0
+        show_best(row, s, price, size, levels)
+
+
+@njit(cache=True, error_model="numpy")
+def show_best(row: Int64s, s: int, price: Int64s, size: Int64s, levels: Int64s) -> None:
+    """Copy the best levels of the book into a Level 1 row."""
+    row[BID_PRICE] = price[s, BID, 0] if levels[s, BID] else NONE
+    row[BID_SIZE] = size[s, BID, 0] if levels[s, BID] else NONE
+    row[ASK_PRICE] = price[s, ASK, 0] if levels[s, ASK] else NONE
+    row[ASK_SIZE] = size[s, ASK, 0] if levels[s, ASK] else NONE
+
+
+@njit(cache=True, error_model="numpy")
+def put_level(
+    out: Int64s, n: int, kind: int, s: int, time: int, clock: Int64s, side: int, price: int, size: int, count: int
+) -> int:
+    """Append a depth row; returns the new length."""
+    row = out[n]
+    row[KIND], row[SYM], row[SRC], row[ORD], row[TIME] = kind, s, 0, clock[ORDER], time
+    row[SIDE], row[PRICE], row[SIZE], row[COUNT] = side, price, size, count
+    clock[ORDER] += 1
+    return n + 1
+
+
+@njit(cache=True, error_model="numpy")
+def put_clock_rows(out1: Int64s, n1: int, out2: Int64s, n2: int, clock: Int64s, until: int) -> tuple[int, int]:
+    """Append a clock row per whole second up to `until` to both tables, as far as there is room."""
+    while clock[NEXT_SECOND] <= until and n1 < out1.shape[0] and n2 < out2.shape[0]:
+        for row in (out1[n1], out2[n2]):
+            row[KIND], row[SYM], row[SRC], row[ORD], row[TIME] = CLOCK, -1, 0, clock[ORDER], clock[NEXT_SECOND]
+        clock[ORDER] += 1
+        clock[NEXT_SECOND] += SECOND_US
+        n1 += 1
+        n2 += 1
+    return n1, n2
+
+
+@njit(cache=True, error_model="numpy")
+def record_trade(
+    row: Int64s, ticks: Int64s, time: int, day: int, price: int, size: int, aggressor: int, basis: int, center: int
+) -> int:
+    """Write a trade into a Level 1 row; returns the contents bits it changed. `ticks` is the symbol's row."""
+    ticks[center] += 1
+    row[TICK_ID] = ticks[center]
+    contents = basis | HAS_VOLUME
+    odd = size < 100
+    if price > row[RECENT_PRICE]:
+        row[TICK] = 173
+    elif price < row[RECENT_PRICE]:
+        row[TICK] = 175
+    else:
+        row[TICK] = 183
+    row[RECENT_PRICE], row[RECENT_SIZE], row[RECENT_TIME] = price, size, time
+    row[RECENT_CENTER], row[AGGRESSOR], row[DAY_CODE] = CENTERS[center], aggressor, civil_day(day)
+    row[TOTAL_VOLUME] += size
+    row[TURNOVER] += size * price
+    row[TRADES_TODAY] += 1
+    if basis == HAS_EXTENDED:
+        row[RECENT_CONDITIONS] = FORM_T_ODD if odd else FORM_T
+        row[EXTENDED_PRICE], row[EXTENDED_SIZE] = price, size
+        row[EXTENDED_TIME], row[EXTENDED_CENTER] = time, CENTERS[center]
+    elif basis == HAS_OTHER:
+        row[RECENT_CONDITIONS] = ODD_LOT
+    else:
+        row[RECENT_CONDITIONS] = REGULAR
+        row[LAST_PRICE], row[LAST_SIZE], row[LAST_TIME], row[LAST_CENTER] = price, size, time, CENTERS[center]
+        if row[OPEN] == NONE:
+            row[OPEN] = price
+            contents |= HAS_OPEN
+        if row[HIGH] == NONE or price > row[HIGH]:
+            row[HIGH] = price
+            contents |= HAS_HIGH
+        if row[LOW] == NONE or price < row[LOW]:
+            row[LOW] = price
+            contents |= HAS_LOW
+    return contents
+
+
+@njit(cache=True, error_model="numpy")
+def roll_day(row: Int64s, ticks: Int64s) -> None:
+    """A new trading day: volume, extremes and tick ids start anew; the close is yesterday's last."""
+    row[CLOSE] = row[LAST_PRICE]
+    row[TOTAL_VOLUME] = row[TRADES_TODAY] = row[TURNOVER] = 0
+    row[OPEN] = row[HIGH] = row[LOW] = NONE
+    ticks[:] = 0
+
+
+@njit(cache=True, error_model="numpy")
+def add_order(
+    rng: UInt64s, out: Int64s, n: int, s: int, side: int, time: int, clock: Int64s, price: Int64s, size: Int64s,
+    count: Int64s, levels: Int64s, deep: bool,
+) -> tuple[int, int]:  # fmt: skip
+    """A new order on one side; `deep` = behind the best level and one row only. Returns (rows, place in the book).
+
+    The first row is stamped `time`; a row that pushes the worst level out precedes it and takes `time`, the order
+    then takes `time + 1`.
+    """
+    depth = levels[s, side]
+    away = -CENT if side == BID else CENT
+    if deep:
+        at = price[s, side, depth - 1] + (away if depth == 1 else 0)
+    else:
+        best, other = price[s, side, 0], price[s, 1 - side, 0]
+        room = abs(best - other) // CENT
+        if room > 1 and uniform(rng) < 0.4:
+            at = best - away * (1 + below(rng, room - 1))
+        else:
+            at = best + away * geometric(rng, 0.62, 14)
+        if at < CENT:
+            at = best
+    place = 0
+    while place < depth and (
+        (side == BID and price[s, side, place] > at) or (side == ASK and price[s, side, place] < at)
+    ):
+        place += 1
+    if place == DEPTH:
+        place = DEPTH - 1
+        at = price[s, side, place]
+    shares = order_size(rng)
+    if place < depth and price[s, side, place] == at:
+        size[s, side, place] += shares
+        count[s, side, place] += 1
+    else:
+        if depth == DEPTH:
+            depth -= 1
+            n = put_level(out, n, LEVEL_DELETE, s, time, clock, side, price[s, side, depth], 0, 0)
+            time += 1
+        for i in range(depth, place, -1):
+            price[s, side, i] = price[s, side, i - 1]
+            size[s, side, i] = size[s, side, i - 1]
+            count[s, side, i] = count[s, side, i - 1]
+        price[s, side, place], size[s, side, place], count[s, side, place] = at, shares, 1
+        levels[s, side] = depth + 1
+    n = put_level(out, n, LEVEL_SET, s, time, clock, side, at, size[s, side, place], count[s, side, place])
+    return n, place
+
+
+@njit(cache=True, error_model="numpy")
+def take_from(
+    out: Int64s, n: int, s: int, side: int, place: int, shares: int, orders: int, time: int, clock: Int64s,
+    price: Int64s, size: Int64s, count: Int64s, levels: Int64s,
+) -> int:  # fmt: skip
+    """Remove shares and orders from a level; an emptied level is deleted. Returns the number of rows."""
+    at = price[s, side, place]
+    if shares >= size[s, side, place]:
+        for i in range(place, levels[s, side] - 1):
+            price[s, side, i] = price[s, side, i + 1]
+            size[s, side, i] = size[s, side, i + 1]
+            count[s, side, i] = count[s, side, i + 1]
+        levels[s, side] -= 1
+        return put_level(out, n, LEVEL_DELETE, s, time, clock, side, at, 0, 0)
+    size[s, side, place] -= shares
+    count[s, side, place] = max(1, count[s, side, place] - orders)
+    return put_level(out, n, LEVEL_SET, s, time, clock, side, at, size[s, side, place], count[s, side, place])
+
+
+@njit(cache=True, error_model="numpy")
+def generate(
+    rng: UInt64s,
+    alias_keep: Float64s,
+    alias_other: Int64s,
+    state: Int64s,
+    price: Int64s,
+    size: Int64s,
+    count: Int64s,
+    levels: Int64s,
+    anchor: Int64s,
+    stamps: Int64s,
+    days: Int64s,
+    ticks: Int64s,
+    clock: Int64s,
+    start_us: float,
+    step_us: float,
+    jitter_us: float,
+    wanted: int,
+    remaining: int,
+    out1: Int64s,
+    out2: Int64s,
+) -> tuple[int, int, int]:
+    """Draw acts until at least `wanted` lines are made, never more than `remaining`: (rows 1, rows 2, lines).
+
+    Line k of the call happens at start_us + k * step_us, up to jitter_us earlier. Stops early when a table is full.
+    """
+    n1 = n2 = lines = 0
+    symbols = state.shape[0]
+    while lines < wanted:
+        if n1 + 2 > out1.shape[0] or n2 + ROWS_PER_ACT > out2.shape[0]:
+            break
+        now = int(start_us + lines * step_us - uniform(rng) * jitter_us)
+        if clock[NEXT_SECOND] <= now:
+            n1, n2 = put_clock_rows(out1, n1, out2, n2, clock, now)
+            continue
+        column = below(rng, symbols)
+        s = column if uniform(rng) < alias_keep[column] else alias_other[column]
+        row = state[s]
+        if now // DAY_US != days[s]:
+            if days[s] >= 0:
+                roll_day(row, ticks[s])
+            days[s] = now // DAY_US
+        depth_time = max(now, stamps[s, 1] + 1)
+        side = BID if uniform(rng) < 0.5 else ASK
+        act = uniform(rng)
+        before = n2
+        contents = 0
+        if remaining - lines < ROWS_PER_ACT:
+            n2, place = add_order(rng, out2, n2, s, side, depth_time, clock, price, size, count, levels, True)
+        elif act < 0.10 and levels[s, side] > 1:
+            # A market order takes from the best level of `side`; the drift back to the first price keeps prices sane.
+            pull = (price[s, side, 0] - anchor[s]) / (anchor[s] * 0.02)
+            if (side == ASK and uniform(rng) < pull) or (side == BID and uniform(rng) < -pull):
+                side = BID if side == ASK else ASK
+            if levels[s, side] < 2:
+                n2, place = add_order(rng, out2, n2, s, side, depth_time, clock, price, size, count, levels, True)
+            else:
+                place = 0
+                shares = min(order_size(rng), size[s, side, 0])
+                at = price[s, side, 0]
+                gone = 1 if 2 * shares > size[s, side, 0] else 0
+                n2 = take_from(out2, n2, s, side, 0, shares, gone, depth_time, clock, price, size, count, levels)
+                kind = uniform(rng)
+                basis, center = HAS_LAST, below(rng, FORM_T_CENTER)
+                if kind < 0.03:
+                    basis, center = HAS_EXTENDED, FORM_T_CENTER
+                elif shares < 100 and kind < 0.9:
+                    basis = HAS_OTHER
+                contents = record_trade(
+                    row,
+                    ticks[s],
+                    max(now, stamps[s, 0] + 1),
+                    days[s],
+                    at,
+                    shares,
+                    1 if side == ASK else 2,
+                    basis,
+                    center,
+                )
+        elif act < 0.10 + 0.02 * (levels[s, side] + 12) and levels[s, side] > 2:
+            place = min(geometric(rng, 0.6, DEPTH), levels[s, side] - 1)
+            shares = size[s, side, place]
+            if count[s, side, place] > 1 and shares > 1:
+                shares = 1 + below(rng, 2 * shares // count[s, side, place])
+            n2 = take_from(out2, n2, s, side, place, shares, 1, depth_time, clock, price, size, count, levels)
+        else:
+            n2, place = add_order(rng, out2, n2, s, side, depth_time, clock, price, size, count, levels, False)
+        stamps[s, 1] = out2[n2 - 1, TIME]
+        lines += n2 - before
+        if place == 0:
+            time = max(now, stamps[s, 0] + 1)
+            stamps[s, 0] = time
+            show_best(row, s, price, size, levels)
+            row[BID_TIME if side == BID else ASK_TIME] = time
+            row[KIND] = TRADE if contents else QUOTE
+            row[TIME], row[ORD] = time, clock[ORDER]
+            row[CONTENTS] = contents | (HAS_BID if side == BID else HAS_ASK)
+            clock[ORDER] += 1
+            out1[n1, :] = row
+            n1 += 1
+            lines += 1
+    return n1, n2, lines

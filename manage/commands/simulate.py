@@ -1,0 +1,188 @@
+"""`simulate`: an IQFeed server on this machine that generates a market or replays recorded days."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from manage.exits import CliError, Exit
+from manage.options import common
+from manage.terminal import Terminal
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--level1-port", default=5009, show_default=True, type=click.IntRange(0, 65535), help="0 = any free one.")
+@click.option("--level2-port", default=9200, show_default=True, type=click.IntRange(0, 65535), help="Market depth.")
+@click.option("--admin-port", default=9300, show_default=True, type=click.IntRange(0, 65535), help="Statistics, login.")
+@click.option("--symbols", default="", metavar="A,B,C", help="Symbols of the generated market [the settings' symbols].")
+@click.option("--symbols-count", type=click.IntRange(1, 20_000), help="So many symbols; names are made up as needed.")
+@click.option("--rate", default="1000", show_default=True, metavar="R", help="Market lines/s; 0 = idle, or max.")
+@click.option("--seed", default=1, show_default=True, help="The same seed gives the same market.")
+@click.option("--lines", "--max-lines", "lines", type=click.IntRange(min=1), help="End the flow after so many lines.")
+@click.option(
+    "--replay", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="MESSAGE_FILE",
+    help="Replay a LOBSTER pair, named by its message file; may be repeated.",
+)  # fmt: skip
+@click.option("--speed", default="1x", show_default=True, metavar="1x|10x|max", help="Market time against wall time.")
+@click.option("--hold", type=click.IntRange(min=0), help="Wait until so many connections watch something.")
+@click.option("--sent-log", type=click.Path(dir_okay=False, path_type=Path), help="Write every line a socket took.")
+@click.option("--duration", default="", metavar="D", help="End after 45, 45s, 5m; default: run until Ctrl-C.")
+@click.option("--queue-limit", default=64, show_default=True, type=click.IntRange(1, 4096), metavar="MIB",
+              help="Close a client that leaves more unread.")  # fmt: skip
+@click.option("--symbol-limit", default=0, type=click.IntRange(min=0), help="Symbols an account may watch [500].")
+@click.option("--no-depth", default="", metavar="A,B", help="Symbols without Level 2 (answered with q).")
+@click.option("--refuse-symbol-in-select", is_flag=True, help="Ignore SELECT lists that name Symbol.")
+@common
+def simulate(terminal: Terminal, **flags: Any) -> None:  # Any: click values
+    """An IQFeed server: Level 1, Level 2 by price level, Admin.
+
+    \b
+    manage_pipeline.py simulate --symbols AAPL,MSFT --rate 5000
+    manage_pipeline.py simulate --replay AMZN_2012-06-21_message_5.csv --speed max --sent-log sent.tsv
+    """
+    import asyncio
+
+    from infrastructure.simulator.config import ConfigError
+    from infrastructure.simulator.lobster_files import LobsterError
+
+    try:
+        config, seconds = _config(flags)
+        document = asyncio.run(_serve(terminal, config, seconds))
+    except (ConfigError, LobsterError) as error:
+        raise CliError(str(error), exit_code=Exit.USAGE, code="usage", next_step="simulate --help") from error
+    terminal.answer(document, lambda: _text(document))
+
+
+def _config(flags: dict[str, Any]) -> tuple[Any, float | None]:  # Any: SimulatorConfig, imported late
+    from config import durations
+    from infrastructure.simulator.config import ConfigError, SimulatorConfig, make_symbols, parse_rate, parse_speed
+    from infrastructure.simulator.feed import Behaviour
+
+    symbols = _names(flags["symbols"])
+    if not symbols and not flags["replay"]:
+        symbols = _settings_symbols()
+    if flags["symbols_count"]:
+        symbols = make_symbols(flags["symbols_count"], symbols)
+    try:
+        seconds = durations.seconds(flags["duration"]) if flags["duration"] else None
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if flags["lines"] and flags["replay"]:
+        raise ConfigError("--lines ends a generated flow; a replay ends with its files")
+    config = SimulatorConfig(
+        host=flags["host"],
+        level1_port=flags["level1_port"],
+        level2_port=flags["level2_port"],
+        admin_port=flags["admin_port"],
+        symbols=symbols,
+        rate=parse_rate(flags["rate"]),
+        seed=flags["seed"],
+        lines=flags["lines"],
+        replay=tuple(str(path) for path in flags["replay"]),
+        speed=parse_speed(flags["speed"]),
+        hold=flags["hold"],
+        sent_log=str(flags["sent_log"] or ""),
+        behaviour=Behaviour(
+            queue_limit=flags["queue_limit"] << 20,
+            symbol_limit=flags["symbol_limit"],
+            no_depth=frozenset(_names(flags["no_depth"])),
+            refuse_symbol_in_select=flags["refuse_symbol_in_select"],
+        ),
+    )
+    return config, seconds
+
+
+def _names(text: str) -> tuple[str, ...]:
+    from infrastructure.simulator.config import ConfigError
+
+    names = tuple(dict.fromkeys(name.strip().upper() for name in text.split(",") if name.strip()))
+    for name in names:
+        if len(name) > 30 or not name.isascii() or any(ch.isspace() for ch in name):
+            raise ConfigError(f"{name!r} is no symbol: at most 30 letters without a blank")
+    return names
+
+
+def _settings_symbols() -> tuple[str, ...]:
+    from config.settings import SettingsError, load
+
+    try:
+        return tuple(load().settings.symbols)
+    except SettingsError as error:
+        raise CliError(
+            f"cannot read the settings for their symbols: {error}",
+            exit_code=Exit.CONFIG,
+            code="config",
+            next_step="name them: simulate --symbols A,B",
+        ) from error
+
+
+async def _serve(terminal: Terminal, config: Any, seconds: float | None) -> dict[str, Any]:  # Any: JSON
+    """Serve until a signal or the duration's end; returns the summary."""
+    import asyncio
+    import signal
+    import time
+
+    from infrastructure.simulator.server import Simulator
+    from infrastructure.simulator.warm import compile_kernels
+
+    def say(name: str, fields: dict[str, Any]) -> None:  # Any: fields of a log line
+        terminal.note(" ".join([name, *(f"{key}={value}" for key, value in fields.items())]))
+
+    await asyncio.to_thread(compile_kernels)
+    market = await asyncio.to_thread(config.market)
+    server = Simulator(
+        market,
+        config.ports(),
+        host=config.host,
+        behaviour=config.behaviour,
+        hold=config.held,
+        sent_log=Path(config.sent_log) if config.sent_log else None,
+        event=say,
+    )
+    try:
+        await server.open()
+    except OSError as error:
+        raise CliError(
+            error.strerror or str(error),
+            code="cannot_listen",
+            next_step="choose other ports: --level1-port, --level2-port, --admin-port (0 = any free one)",
+        ) from error
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, server.stop)
+    say("listening", {name: f"{host}:{port}" for name, (host, port) in server.addresses.items()})
+    if config.held and not server.started:
+        say("flow_held", {"until_watching_connections": config.held})
+    timer = loop.call_later(seconds, server.stop) if seconds is not None else None
+    began = time.monotonic()
+    try:
+        await server.run()
+    finally:
+        if timer is not None:
+            timer.cancel()
+        await server.close()
+    return {
+        "addresses": {name: f"{host}:{port}" for name, (host, port) in server.addresses.items()},
+        "seconds": round(time.monotonic() - began, 3),
+        "symbols": len(market.names.symbols),
+        "generated_lines": market.lines,
+        "flow": "finished" if server.finished else "running" if server.started else "held",
+        "connections": server.connections,
+        "sent": server.sent,
+        "sent_log": config.sent_log or None,
+    }
+
+
+def _text(document: dict[str, Any]) -> str:  # Any: JSON
+    sent = document["sent"]
+    return "\n".join(
+        [
+            f"served      {document['seconds']:.1f} s, {document['connections']} connections",
+            f"generated   {document['generated_lines']:,} lines of {document['symbols']} symbols, {document['flow']}",
+            f"sent        {sent['market_lines']:,} market lines, {sent['clock_lines']:,} T, {sent['bytes']:,} bytes",
+        ]
+        + ([f"sent log    {document['sent_log']}"] if document["sent_log"] else [])
+    )
