@@ -50,7 +50,8 @@ class KafkaSource:
     sees the log's identity and ends, so that it can refuse a foreign log or start afresh. A position outside the
     log is an error here, never a silent skip. `read` gives ONE batch of all partitions. A watch runs beside it: no
     answer, or records waiting that no read delivers, makes `read` raise NotConnectedError (aiokafka itself reports
-    neither); another log behind the topic's name makes it raise ForeignLogError. `on_ack` hears of every
+    neither); another log behind the topic's name makes it raise ForeignLogError. Not guaranteed: that no record of
+    a topic recreated while we read is delivered before the next look (`watch_seconds`). `on_ack` hears of every
     acknowledged batch. With `group`, acknowledged offsets are committed under that name for other people's lag
     tools; failures to do so are counted and ignored.
     """
@@ -133,19 +134,15 @@ class KafkaSource:
 
     async def _look(self) -> LogBounds:
         """Identity and ends of the log. Raises NotConnectedError within ANSWER_SECONDS."""
+        return await within(ANSWER_SECONDS, self._ask(), f"read the ends of {self.topic} from", self._kafka)
+
+    async def _ask(self) -> LogBounds:
         if self._admin is None or self._consumer is None:
             raise NotConnectedError(f"{self.topic} is not open")
         places = list(self._places.values())
-        ids, beginning, end = await within(
-            ANSWER_SECONDS,
-            asyncio.gather(
-                log_ids_by(self._admin, self._kafka, [self.topic], prefix=self._prefix),
-                self._consumer.beginning_offsets(places),
-                self._consumer.end_offsets(places),
-            ),
-            f"read the ends of {self.topic} from",
-            self._kafka,
-        )
+        ids = await log_ids_by(self._admin, self._kafka, [self.topic], prefix=self._prefix)
+        beginning = await self._consumer.beginning_offsets(places)
+        end = await self._consumer.end_offsets(places)
         return LogBounds(
             log_id=ids[self.topic],
             beginning={partition: beginning[place] for partition, place in self._places.items()},
