@@ -57,6 +57,7 @@ class PipelineOrchestrator:
     """One pipeline. Give `settings` and `specs` (the daemon), or `symbols` or `config` (a program), or nothing.
 
     Implements status.SnapshotFeed. `builders` replaces the table of component builders ({name: "module:function"}).
+    `lock` is the state directory's, where the caller took it before (and keeps it after `stop`).
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class PipelineOrchestrator:
         state_dir: Path | None = None,
         builders: Mapping[str, str] | None = None,
         placement: Placement | None = None,
+        lock: InstanceLock | None = None,
     ) -> None:
         if settings is not None and (symbols is not None or config is not None):
             raise PermanentError("cannot combine settings with symbols or config: give one of them")
@@ -79,6 +81,7 @@ class PipelineOrchestrator:
         self.state_dir = (state_dir or Path(settings.state_dir or paths.state_dir())).resolve()
         self._specs, self._builders, self._placement = specs, dict(builders or {}), placement
         self._lock: InstanceLock | None = None
+        self._lock_of_caller = lock
         self._supervisor: Supervisor | None = None
         self._running: asyncio.Task[None] | None = None
         self._ticking: asyncio.Task[None] | None = None
@@ -102,7 +105,8 @@ class PipelineOrchestrator:
         """
         if self._supervisor is not None:
             return
-        self._lock = InstanceLock.acquire(self.state_dir)
+        if self._lock_of_caller is None:
+            self._lock = InstanceLock.acquire(self.state_dir)
         try:
             await self._launch()
             if wait:
