@@ -23,7 +23,7 @@ from infrastructure.services.plan import free_port, redis_server
 from infrastructure.services.probes import ProbeError, round_trip_ms
 from infrastructure.services.processes import dies_with_parent
 
-READY_S = 30.0
+READY_S = 45.0
 STOP_S = 15.0
 
 
