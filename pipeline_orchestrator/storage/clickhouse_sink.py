@@ -11,11 +11,10 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,7 @@ import pyarrow as pa
 from pipeline_orchestrator.clock import SYSTEM, Clock
 from pipeline_orchestrator.errors import ForeignLogError, NotConnectedError, RetryableError, UncertainError
 from pipeline_orchestrator.flow.connector import Probe
-from pipeline_orchestrator.record import Batch, DeadLetter, Output
+from pipeline_orchestrator.record import Batch, DeadLetter, LogBounds, Output
 from pipeline_orchestrator.storage import table_reads
 from pipeline_orchestrator.storage.batch_plan import (
     BatchPlan,
@@ -63,17 +62,6 @@ ATTEMPTS_RESERVED = 32  # query ids named by one INTEND; more attempts name more
 RESOLUTIONS = 3  # of one write() before the stage's backoff takes over
 PERSIST_S = 1.0  # positions that moved without rows are made durable this often
 REBUILD_WINDOW = 2 * 500_000  # offsets of each partition that a lost ledger makes doubtful
-
-
-class Bounds(Protocol):
-    """Of a topic: the id of its log, and the first and the next offset of each assigned partition."""
-
-    @property
-    def log_id(self) -> str: ...
-    @property
-    def beginning(self) -> Mapping[int, int]: ...
-    @property
-    def end(self) -> Mapping[int, int]: ...
 
 
 @dataclass(slots=True)
@@ -171,12 +159,12 @@ class ClickHouseSink:
         days = self.store.config.ttl_days
         return self._clock.wall_ns() // 1000 - days * 86_400_000_000 if days else None
 
-    async def start_positions(self, bounds: Bounds) -> dict[int, int]:
+    async def start_positions(self, bounds: LogBounds) -> dict[int, int]:
         """Offset to read from, by partition. Raises ForeignLogError; asked again at each reopening of the source."""
         with _retried():
             return await self._start_positions(bounds)
 
-    async def _start_positions(self, bounds: Bounds) -> dict[int, int]:
+    async def _start_positions(self, bounds: LogBounds) -> dict[int, int]:
         ledger = adopt(self._ledger, self._file.siblings(), bounds.beginning)
         positions, starts = dict(ledger.positions), {}
         self._verify, self._doubtful = set(), {}
@@ -250,7 +238,7 @@ class ClickHouseSink:
         return _Job(output, rows, table_reads.row_keys(partitions, offsets), np.arange(rows.num_rows), source_at)
 
     def _drop_present(self, batch: Batch, plan: BatchPlan) -> dict[int, int]:
-        """Drop rows of doubtful ranges that the table holds; returns how many of them are this insert's by their keys."""
+        """Drop rows of doubtful ranges that are there already; returns how many of them lie in this insert's ranges."""
         return {
             partition: doubtful.drop(self.spec, batch, plan, partition)
             for partition, doubtful in self._doubtful.items()

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline_orchestrator.market.events import EVENTS, arrow_schema, enum_symbols
-from pipeline_orchestrator.record import Batch, OffsetRange
+from pipeline_orchestrator.record import Batch, LogBounds, OffsetRange
 
 T0 = 1_760_000_000_000_000  # microseconds; a day in 2025
 
@@ -35,6 +35,10 @@ class Log:
     @property
     def end(self) -> dict[int, int]:
         return {partition: len(rows) for partition, rows in self.partitions.items()}
+
+    @property
+    def bounds(self) -> LogBounds:
+        return LogBounds(self.log_id, self.beginning, self.end)
 
     def batch(self, first: dict[int, int], last: dict[int, int] | None = None) -> Batch:
         """Rows [first, last) of each partition named in `first`, one run per partition."""

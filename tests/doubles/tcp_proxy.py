@@ -75,7 +75,7 @@ class CuttingProxy:
 
         pumps = [asyncio.create_task(requests()), asyncio.create_task(answers())]
         try:
-            _, unfinished = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for pump in pumps:
                 pump.cancel()

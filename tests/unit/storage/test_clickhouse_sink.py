@@ -30,7 +30,7 @@ def log_of(rows: int, partitions: Sequence[int] = (0, 1), start: int = 0) -> Log
 async def opened(store: Store, state_dir: Path, log: Log, **more: Any) -> tuple[ClickHouseSink, dict[int, int]]:
     sink = ClickHouseSink(store, TABLES[log.topic], state_dir=state_dir, **more)
     await sink.open()
-    return sink, await sink.start_positions(log)
+    return sink, await sink.start_positions(log.bounds)
 
 
 async def stored(store: Store, columns: str = "seq", table: str = "events") -> list[Any]:
@@ -194,9 +194,9 @@ async def test_a_recreated_topic_under_the_same_id_is_refused(store: Store, stat
     other = ClickHouseSink(store, TABLES[EVENTS], state_dir=state_dir)
     await other.open()
     with pytest.raises(ForeignLogError, match="another log under the same id"):
-        await other.start_positions(shorter)
+        await other.start_positions(shorter.bounds)
     longer = log_of(60, start=1000)
-    starts = await other.start_positions(longer)
+    starts = await other.start_positions(longer.bounds)
     with pytest.raises(ForeignLogError, match="is not the one that was stored"):
         await other.write(Output(longer.batch(starts)))
     await other.close()
