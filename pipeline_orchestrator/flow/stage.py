@@ -20,8 +20,8 @@ from pipeline_orchestrator.resilience.backoff import Backoff
 class Stage:
     """A component made of one source, processors in order, and one sink.
 
-    `run` opens the sink before the source (an open range is resolved before anything new is read), reports
-    ready, and works until drain: then the source is told to `finish`, what exists is worked off for at most
+    `run` awaits `prepare` (what both ends need, such as declared topics), opens the sink before the source (an open
+    range is resolved before anything new is read), reports ready, and works until drain: then the source is told to `finish`, what exists is worked off for at most
     `drain_seconds`, and it returns. A NotConnectedError of the source closes and reopens it; a RetryableError
     or UncertainError of the sink is retried with the same output for as long as it takes (the sink resolves
     its own uncertainty); both show as `degraded`. Any other error ends the incarnation. Not guaranteed: that
@@ -38,17 +38,20 @@ class Stage:
         sink_name: str = "sink",
         source_name: str = "source",
         on_tick: Callable[[Context], None] | None = None,
+        prepare: Callable[[], Awaitable[None]] | None = None,
         drain_seconds: float = 15.0,
     ) -> None:
         self.source, self.processors, self.sink = source, tuple(processors), sink
         self.sink_name, self.source_name = sink_name, source_name
-        self.on_tick = on_tick
+        self.on_tick, self.prepare = on_tick, prepare
         self.drain_seconds = drain_seconds
         self._in_flight: asyncio.Task[None] | None = None
 
     async def run(self, ctx: Context) -> None:
         """See the class."""
         try:
+            if self.prepare is not None and not await self._until_open(ctx, self.prepare, "what the stage needs"):
+                return
             if not await self._until_open(ctx, self.sink.open, self.sink_name):
                 return
             if not await self._until_open(ctx, self.source.open, self.source_name):
