@@ -20,13 +20,13 @@ from pipeline_orchestrator.resilience.backoff import Backoff
 class Stage:
     """A component made of one source, processors in order, and one sink.
 
-    `run` awaits `prepare` (what both ends need, such as declared topics), opens the sink before the source (an open
-    range is resolved before anything new is read), reports ready, and works until drain: then the source is told to `finish`, what exists is worked off for at most
-    `drain_seconds`, and it returns. A NotConnectedError of the source closes and reopens it; a RetryableError
-    or UncertainError of the sink is retried with the same output for as long as it takes (the sink resolves
-    its own uncertainty); both show as `degraded`. Any other error ends the incarnation. Not guaranteed: that
-    an output written just before a crash was acknowledged to the source; sources and sinks drop such repeats
-    by their marks.
+    `run` awaits `prepare` (what both ends need, such as declared topics), opens the sink before the source (an
+    open range is resolved before anything new is read), reports ready, and works until drain: then the source is
+    told to `finish`, what exists is worked off for at most `drain_seconds`, and it returns. A NotConnectedError of
+    the source closes and reopens it; a RetryableError or UncertainError of the sink is retried with the same output
+    for as long as it takes (the sink resolves its own uncertainty); both show as `degraded`. Any other error ends
+    the incarnation. Not guaranteed: that an output written just before a crash was acknowledged to the source;
+    sources and sinks drop such repeats by their marks.
     """
 
     def __init__(
