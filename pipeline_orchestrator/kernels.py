@@ -18,6 +18,7 @@ KERNELS: tuple[str, ...] = (
     "pipeline_orchestrator.ingestion.line_parser:warm",
     "pipeline_orchestrator.transport.partitioning:warm",
     "pipeline_orchestrator.transport.avro_codec:warm",
+    "infrastructure.simulator.warm:warm",
 )
 """`module:function` of every warm-up, explicit like the table of builders."""
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from numba.core.registry import CPUDispatcher
 from pipeline_orchestrator import kernels
 
-kernels.compile_all()
+failed = [each.error for each in kernels.warm_all() if each.error]
+assert not failed, failed
 found = {}
 for package in ("pipeline_orchestrator", "infrastructure"):
     for path in sorted(Path(package).rglob("*.py")):
