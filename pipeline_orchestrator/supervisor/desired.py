@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from pipeline_orchestrator.clock import SYSTEM
 
 FILE_NAME = "desired.json"
 VERSION = 1
@@ -62,7 +63,7 @@ class DesiredStore:
         try:
             return _parse(json.loads(text))
         except (ValueError, KeyError, TypeError):
-            self.damaged = self.path.with_name(f"{FILE_NAME}.bad-{int(time.time())}")
+            self.damaged = self.path.with_name(f"{FILE_NAME}.bad-{SYSTEM.wall_ns() // 10**9}")
             self.path.replace(self.damaged)
             return Desired()
 

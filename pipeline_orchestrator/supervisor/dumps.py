@@ -11,6 +11,8 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pipeline_orchestrator.clock import SYSTEM
+
 KEEP = 20
 LIVE_LIMIT_BYTES = 4 << 20
 
@@ -87,7 +89,7 @@ class Dumps:
         return self.directory / f"{component_id.replace('/', '-')}.err"
 
     def _aside(self, component_id: str) -> Path:
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+        stamp = datetime.fromtimestamp(SYSTEM.wall_ns() / 1e9, UTC).strftime("%Y%m%dT%H%M%S.%f")
         return self.directory / f"{component_id.replace('/', '-')}-{stamp}.txt"
 
     def _prune(self) -> None:

@@ -64,6 +64,7 @@ class InstanceLock:
         """Give it up; the file stays, empty. Safe to call twice."""
         if self._fd >= 0:
             os.ftruncate(self._fd, 0)
+            fcntl.flock(self._fd, fcntl.LOCK_UN)  # free at once, even while a child between fork and exec has a copy
             os.close(self._fd)
             self._fd = -1
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,7 +48,7 @@ class ScriptedComponent:
         ctx.ready()
         self.note(ctx, "ready")
         if fault == "block_loop":
-            time.sleep(600)
+            threading.Event().wait()
         if fault == "stuck_await":
             await asyncio.Event().wait()
         if fault == "abort":
