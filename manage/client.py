@@ -9,6 +9,7 @@ import json
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,12 @@ class Control:
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         try:
             with connect(self.path, self.timeout) as link:
-                link.sendall(head.encode("ascii") + b"\r\n" + (body or b""))
+                with suppress(BrokenPipeError):  # an answer may be there although not all was read
+                    link.sendall(head.encode("ascii") + b"\r\n" + (body or b""))
                 raw = _read_all(link)
         except TimeoutError:
             raise SilentError(f"no answer from {self.path} for {self.timeout:g} s") from None
-        except (BrokenPipeError, ConnectionResetError):
+        except ConnectionResetError:
             raise SilentError(f"{self.path} closed the connection without an answer") from None
         return _reply(raw, self.path)
 

@@ -67,6 +67,7 @@ class ControlServer:
         self._server: asyncio.AbstractServer | None = None
         self._identity = (0, 0)
         self.doors: set[_Door] = set()
+        self.turned_away: set[_Door] = set()
 
     async def start(self) -> None:
         """Bind and listen. Raises socket_file.SocketFileError."""
@@ -83,7 +84,9 @@ class ControlServer:
         app.router.add_get("/v1/info", self._info, allow_head=False)
         app.router.add_post("/v1/stop", self._stop)
         app.router.add_post("/v1/difference", self._difference)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=0)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, keepalive_timeout=0, lingering_time=self.read_seconds
+        )
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: _Door(self), sock=listener)
@@ -93,7 +96,7 @@ class ControlServer:
         if self._server is not None:
             self._server.close()
             self._server = None
-        for door in list(self.doors):
+        for door in [*self.doors, *self.turned_away]:
             door.close()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -209,6 +212,7 @@ class _Door(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.began()
         self.server.doors.discard(self)
+        self.server.turned_away.discard(self)
         if self._handler is not None:
             self._handler.connection_lost(exc)
 
@@ -216,7 +220,14 @@ class _Door(asyncio.Protocol):
         body = json.dumps(_error_document(code, message)).encode()
         head = f"HTTP/1.1 {status} Refused\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         transport.write(head.encode("ascii") + b"Connection: close\r\n\r\n" + body)
-        transport.close()
+        if len(self.server.turned_away) >= MAX_CLIENTS:
+            transport.close()
+            return
+        # closing with the request unread would discard the answer: wait for the client to hang up
+        transport.write_eof()
+        self.transport = transport
+        self.server.turned_away.add(self)
+        self._timer = asyncio.get_running_loop().call_later(self.server.read_seconds, self.close)
 
 
 def peer(transport: asyncio.BaseTransport | None) -> tuple[int, int, int]:

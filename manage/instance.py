@@ -1,8 +1,7 @@
-"""One pipeline per state directory: its lock, its record on disk, and what they tell when the socket does not.
+"""One pipeline per state directory: what its lock file tells when the socket does not. Standard library only.
 
-`<state>/daemon.lock` is flocked for the daemon's life (the kernel frees it however the daemon dies; it is not
-inherited). `<state>/daemon.json` names the daemon and is removed by an orderly end: found without the lock, it
-means the daemon was killed. Standard library only.
+The daemon holds `<state>/lock` flocked for its life (the kernel frees it however it dies; it is not inherited) and
+writes into it who it is; an orderly end empties the file. Text without a lock means that the daemon was killed.
 """
 
 from __future__ import annotations
@@ -10,43 +9,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import select
 import signal
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-LOCK_NAME = "daemon.lock"
-RECORD_NAME = "daemon.json"
+from config import paths
 
-
-class AlreadyLockedError(Exception):
-    """Another process holds the state directory."""
-
-
-class StateLock:
-    """Exclusive hold of a state directory, kept until `release` or the end of the process."""
-
-    def __init__(self, state: Path) -> None:
-        self.path = state / LOCK_NAME
-        self._descriptor = -1
-
-    def acquire(self) -> None:
-        """Take the lock at once or raise AlreadyLockedError; OSError where the directory cannot be used."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self.path, flags, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise AlreadyLockedError(str(self.path)) from None
-        self._descriptor = descriptor
-
-    def release(self) -> None:
-        """Give the directory up; safe to call twice."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+LOCK_NAME = "lock"
 
 
 def locked(state: Path) -> bool:
@@ -85,11 +56,11 @@ def _boot_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a daemon leaves on disk about itself."""
+    """What the lock file says about the daemon that wrote it."""
 
     pid: int
     ticks: int
-    boot_id: str
+    boot: str
     since: str
     socket: str
     config: str  # the --config file, "" for the project's
@@ -97,72 +68,88 @@ class Record:
 
     def alive(self) -> bool:
         """Whether this very process still lives."""
-        return self.boot_id == _boot_id() and start_ticks(self.pid) == self.ticks
-
-
-def write_record(state: Path, *, since: str, socket: Path, config: str, options: Mapping[str, Any]) -> None:
-    """Name this process as the state directory's daemon; call with the lock held."""
-    document = {
-        "pid": os.getpid(),
-        "ticks": start_ticks(os.getpid()),
-        "boot_id": _boot_id(),
-        "since": since,
-        "socket": str(socket),
-        "config": config,
-        "options": dict(options),
-    }
-    target = state / RECORD_NAME
-    temporary = target.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(document, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(target)
+        return self.boot == _boot_id() and start_ticks(self.pid) == self.ticks
 
 
 def read_record(state: Path) -> Record | None:
     """The record, None where there is none or it is damaged."""
     try:
-        raw = json.loads((state / RECORD_NAME).read_bytes())
+        raw = json.loads((state / LOCK_NAME).read_bytes())
         return Record(
             pid=int(raw["pid"]),
             ticks=int(raw["ticks"]),
-            boot_id=str(raw["boot_id"]),
+            boot=str(raw["boot"]),
             since=str(raw["since"]),
-            socket=str(raw["socket"]),
-            config=str(raw["config"]),
-            options=dict(raw["options"]),
+            socket=str(raw.get("socket", "")),
+            config=str(raw.get("config", "")),
+            options=dict(raw.get("options") or {}),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def left_behind(state: Path) -> bool:
     """Whether a daemon died here without cleaning up. Only meaningful while the lock is free."""
-    return (state / RECORD_NAME).exists()
-
-
-def clear_record(state: Path) -> None:
-    """Remove the record; call with the lock held."""
-    (state / RECORD_NAME).unlink(missing_ok=True)
-
-
-def kill(record: Record) -> bool:
-    """SIGKILL the recorded daemon, and only it; False when it is gone already.
-
-    The descriptor is opened before identity is checked, so that a recycled number is never signalled.
-    """
     try:
-        descriptor = os.pidfd_open(record.pid)
-    except ProcessLookupError:
+        return (state / LOCK_NAME).stat().st_size > 0
+    except OSError:
+        return False
+
+
+def clear_left_behind(state: Path) -> bool:
+    """Empty the lock file that a killed daemon left; False when somebody holds it, or nothing was left."""
+    try:
+        descriptor = os.open(state / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
         return False
     try:
-        if not record.alive():
-            return False
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        return True
-    except ProcessLookupError:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        found = os.fstat(descriptor).st_size > 0
+        os.ftruncate(descriptor, 0)
+        return found
+    except BlockingIOError:
         return False
     finally:
         os.close(descriptor)
+
+
+def socket_of(state: Path) -> Path:
+    """The control socket of the pipeline with this state directory.
+
+    A live daemon's record says where it listens (its environment may have named another run directory than ours);
+    else the place where one would listen.
+    """
+    record = read_record(state)
+    if record is not None and record.socket and record.alive():
+        return Path(record.socket)
+    return paths.control_socket(state)
+
+
+class Watched:
+    """A recorded daemon held by a descriptor, so that no later process of the same number can be meant."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        try:
+            self._descriptor = os.pidfd_open(record.pid)
+        except OSError:
+            self._descriptor = -1
+        if self._descriptor >= 0 and not record.alive():
+            self.close()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended, after at most `seconds`."""
+        if self._descriptor < 0:
+            return True
+        return bool(select.select([self._descriptor], [], [], max(0.0, seconds))[0])
+
+    def kill(self) -> None:
+        """SIGKILL it, and only it."""
+        if self._descriptor >= 0 and not self.wait(0):
+            signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let go."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

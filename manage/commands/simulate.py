@@ -126,12 +126,12 @@ async def _serve(terminal: Terminal, config: Any, seconds: float | None) -> dict
     import time
 
     from infrastructure.simulator.server import Simulator
-    from infrastructure.simulator.warm import compile_kernels
+    from infrastructure.simulator.warm import warm
 
     def say(name: str, fields: dict[str, Any]) -> None:  # Any: fields of a log line
         terminal.note(" ".join([name, *(f"{key}={value}" for key, value in fields.items())]))
 
-    await asyncio.to_thread(compile_kernels)
+    await asyncio.to_thread(warm)
     market = await asyncio.to_thread(config.market)
     server = Simulator(
         market,

@@ -14,7 +14,7 @@ from manage import instance
 from manage.blank_status import blank_status
 from manage.client import Control, ControlError, DeniedError, NotRunningError
 from manage.exits import Exit
-from manage.locate import socket_of
+from manage.instance import socket_of
 from manage.options import common, pipeline
 from manage.terminal import Terminal
 

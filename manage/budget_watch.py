@@ -1,0 +1,111 @@
+"""Measures what is bounded on this machine's disks every ten seconds: use, limit, growth per day, time to full."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from collections import deque
+from pathlib import Path
+from typing import Protocol
+
+from config.sections import Settings
+from pipeline_orchestrator.status import Budget
+
+INTERVAL_SECONDS = 10.0
+WINDOW_SECONDS = 3600.0
+MIN_WINDOW_SECONDS = 60.0
+DAY_SECONDS = 86_400.0
+
+
+class Board(Protocol):
+    """Where reports go."""
+
+    def report_budget(self, name: str, budget: Budget) -> None:
+        """Take one report in."""
+
+
+class Growth:
+    """Use over the last hour; per day only once a minute of it was seen."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def add(self, at: float, used: int) -> None:
+        """One measurement; `at` is monotonic seconds."""
+        self._samples.append((at, used))
+        while self._samples and at - self._samples[0][0] > WINDOW_SECONDS:
+            self._samples.popleft()
+
+    def per_day(self) -> float | None:
+        """Bytes per day over the window; None while it is too short to tell."""
+        if not self._samples:
+            return None
+        (begin, before), (end, after) = self._samples[0], self._samples[-1]
+        if end - begin < MIN_WINDOW_SECONDS:
+            return None
+        return (after - before) / (end - begin) * DAY_SECONDS
+
+
+def budget_of(used: int, limit: int | None, per_day: float | None) -> Budget:
+    """The budget's figures; time to full is unknown while nothing grows or nothing limits."""
+    seconds = None
+    if limit is not None and per_day is not None and per_day > 0:
+        seconds = max(0.0, limit - used) / per_day * DAY_SECONDS
+    return Budget(used_bytes=used, limit_bytes=limit, bytes_per_day=per_day, seconds_to_full=seconds)
+
+
+def size_of(directory: Path) -> int:
+    """Bytes of all files below, as they lie on disk; files that vanish meanwhile count nothing."""
+    total = 0
+    pending = [directory]
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    try:
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(Path(entry.path))
+                        else:
+                            total += entry.stat(follow_symlinks=False).st_size
+                    except FileNotFoundError:
+                        continue
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return total
+
+
+class BudgetWatch:
+    """Runs until cancelled. What lies on other machines (external Kafka, ClickHouse) is not measured: unknown."""
+
+    def __init__(self, settings: Settings, state: Path, logs: Path, board: Board) -> None:
+        self.board, self.state = board, state
+        retention = settings.retention
+        self.places: dict[str, tuple[Path, int | None]] = {
+            "spool": (state / "spool", settings.spool.quota_bytes),
+            "snapshots": (state / "snapshots", retention.snapshots_bytes),
+            "logs": (logs, retention.logs_bytes),
+        }
+        if settings.services.mode == "embedded":
+            self.places["clickhouse"] = (state / "embedded" / "clickhouse", None)
+        self._growth = {name: Growth() for name in (*self.places, "disk")}
+
+    async def run(self) -> None:
+        """Measure in a thread, so that a slow disk does not hold the supervisor up."""
+        while True:
+            for name, budget in (await asyncio.to_thread(self.measure)).items():
+                self.board.report_budget(name, budget)
+            await asyncio.sleep(INTERVAL_SECONDS)
+
+    def measure(self) -> dict[str, Budget]:
+        """All budgets now; `disk` is the whole volume of the state directory."""
+        now = time.monotonic()
+        figures = {name: (size_of(path), limit) for name, (path, limit) in self.places.items()}
+        volume = shutil.disk_usage(self.state)
+        figures["disk"] = (volume.used, volume.used + volume.free)
+        found = {}
+        for name, (used, limit) in figures.items():
+            self._growth[name].add(now, used)
+            found[name] = budget_of(used, limit, self._growth[name].per_day())
+        return found

@@ -1,0 +1,62 @@
+"""`restart`: the same pipeline again, or with new settings; a stopped one is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from manage.exits import CliError, Exit
+from manage.options import DURATION, common, pipeline
+from manage.terminal import Terminal
+
+
+@click.command()
+@click.option("--no-validate", is_flag=True, help="Skip the checks.")
+@click.option("--grace", type=DURATION, default=None, help="How long draining may take. Default: the settings'.")
+@click.option("--timeout", type=DURATION, default=None, help="How long to wait until ready. Default: the settings'.")
+@pipeline
+@common
+def restart(
+    terminal: Terminal,
+    state: Path,
+    config: str,
+    state_flag: str,
+    no_validate: bool,
+    grace: float | None,
+    timeout: float | None,
+) -> int:
+    """Stop and start. Settings are checked first: what would not start is not stopped.
+
+    Without --config the file and the options of the running pipeline are used again.
+
+    \b
+    manage_pipeline.py restart
+    manage_pipeline.py restart --config config/updated_config.json
+    Related: start, stop, status
+    """
+    terminal.note("- checking settings" + ("" if no_validate else " and services"))
+    from manage import ending, instance, starting
+    from manage.setup import load_settings
+
+    record = instance.read_record(state)
+    options: dict[str, Any] = {}  # Any: JSON
+    if record is not None and record.alive():
+        options = {key: value for key, value in record.options.items() if key != "log_directory"}
+        config = config or record.config
+    if "demo" in options:
+        raise CliError(
+            f"a demo runs on {state}; it cannot be restarted", next_step=f"manage_pipeline.py stop --state-dir {state}"
+        )
+    loaded = load_settings(config, state_flag)
+    request = starting.request_of(loaded, options, foreground=False)
+    if not no_validate:
+        starting.validate(terminal, request, feed="simulate" not in options)
+    terminal.note("- stopping")
+    stopped = ending.stop_pipeline(terminal, request.state, grace=grace)
+    terminal.note(f"- {ending.text(stopped)}")
+    limit = timeout if timeout is not None else loaded.settings.performance.startup_timeout_seconds
+    answer = starting.start_detached(terminal, request, timeout=limit, wait=True)
+    terminal.answer({**answer, "stopped": stopped}, lambda: starting.text(answer))
+    return Exit.OK

@@ -1,0 +1,68 @@
+"""`start`: check, start, wait until ready. `--foreground` is the daemon itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from manage.exits import Exit
+from manage.options import DURATION, common, pipeline
+from manage.terminal import Terminal
+
+
+@click.command()
+@click.option("--no-validate", is_flag=True, help="Skip the checks.")
+@click.option("--foreground", is_flag=True, help="Be the daemon: no detaching, Ctrl-C drains.")
+@click.option("--simulate", is_flag=True, help="The simulator as the feed of the configured services.")
+@click.option("--rate", type=click.FloatRange(min=0), default=None, help="With --simulate: messages per second.")
+@click.option("--timeout", type=DURATION, default=None, help="How long to wait until ready. Default: the settings'.")
+@click.option("--no-wait", is_flag=True, help="Return once the daemon answers.")
+@pipeline
+@common
+def start(
+    terminal: Terminal,
+    config: str,
+    state_flag: str,
+    no_validate: bool,
+    foreground: bool,
+    simulate: bool,
+    rate: float | None,
+    timeout: float | None,
+    no_wait: bool,
+    state: Path,
+) -> int:
+    """Start the pipeline and wait until it is ready; finding it running is success.
+
+    \b
+    manage_pipeline.py start
+    manage_pipeline.py start --simulate
+    Related: stop, restart, status, demo
+    """
+    if rate is not None and not simulate:
+        raise click.UsageError("--rate goes with --simulate")
+    terminal.note("- checking settings" + ("" if no_validate else " and services"))
+    from manage import starting
+    from manage.client import Control
+    from manage.instance import socket_of
+    from manage.setup import load_settings
+
+    loaded = load_settings(config, state_flag)
+    options: dict[str, Any] = {"simulate": {"rate": rate}} if simulate else {}  # Any: JSON
+    request = starting.request_of(loaded, options, foreground=foreground)
+    running = starting.found_running(request)
+    if running is not None:
+        answer = starting.already(running, Control(socket_of(request.state)))
+        terminal.answer(answer, lambda: starting.text(answer))
+        return Exit.OK
+    if not no_validate:
+        starting.validate(terminal, request, feed=not simulate)
+    if foreground:
+        from manage.run_daemon import run_daemon
+
+        return run_daemon(request)
+    limit = timeout if timeout is not None else loaded.settings.performance.startup_timeout_seconds
+    answer = starting.start_detached(terminal, request, timeout=limit, wait=not no_wait)
+    terminal.answer(answer, lambda: starting.text(answer))
+    return Exit.OK

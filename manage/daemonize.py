@@ -1,0 +1,227 @@
+"""Starting the daemon detached: a new session, settings handed over in memory, readiness told component by component.
+
+The child reads the whole request from its stdin (secrets never stand in arguments, environment or files) and tells
+what became of it on a pipe: {"event": "listening"} or {"event": "failed", ...}. From `listening` on the control
+socket answers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from config.settings import reveal
+from manage.client import Control, ControlError, NotRunningError
+from manage.commands.logs import parse
+from manage.daemon import READY, Request
+from manage.exits import CliError, Exit
+from manage.instance import socket_of
+from pipeline_orchestrator.supervisor.child_environment import child_environment, python_command
+
+POLL_SECONDS = 0.1
+BIND_SECONDS = 20.0
+UNREACHABLE_SECONDS = 10.0
+"""How long a needed service may be away during a start before the start gives up on it."""
+
+Document = Mapping[str, Any]  # JSON
+
+_outliving_us: list[subprocess.Popen[bytes]] = []
+"""Daemons are not waited for; held, so that their Popen does not warn of it."""
+
+
+def launch(request: Request) -> dict[str, Any]:  # Any: JSON
+    """Start the daemon and wait until its control socket answers; returns its first words (pid, since).
+
+    Raises CliError with the daemon's own cause when it cannot begin.
+    """
+    log_directory = request.log_directory
+    try:
+        log_directory.mkdir(parents=True, exist_ok=True)
+        output = os.open(
+            log_directory / "pipeline_orchestrator.out", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
+        )
+    except OSError as error:
+        raise CliError(
+            f"cannot write to {log_directory}: {error.strerror}", next_step=f"ls -ld {log_directory}"
+        ) from error
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        child = subprocess.Popen(
+            python_command("manage.detached", str(writer)),
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            pass_fds=(writer,),
+            cwd="/",
+            env=child_environment(),
+            start_new_session=True,
+        )
+    finally:
+        os.close(writer)
+        os.close(output)
+    _outliving_us.append(child)
+    assert child.stdin is not None
+    try:
+        with child.stdin:
+            child.stdin.write(json.dumps(document_of(request)).encode())
+        told = _hear(reader, time.monotonic() + BIND_SECONDS)
+    except BrokenPipeError:
+        told = None
+    finally:
+        os.close(reader)
+    if told is not None and told.get("event") == "listening":
+        return told
+    raise _failure(told, child, log_directory)
+
+
+def document_of(request: Request) -> dict[str, Any]:  # Any: JSON
+    """A request as JSON, secrets in clear: for the child's stdin only."""
+    return {
+        "settings": reveal(request.settings),
+        "state": str(request.state),
+        "config": request.config,
+        "options": dict(request.options),
+    }
+
+
+def _hear(reader: int, limit: float) -> dict[str, Any] | None:  # Any: JSON
+    """The child's first line; None when it ended or said nothing within the limit."""
+    heard = b""
+    while b"\n" not in heard:
+        if not select.select([reader], [], [], max(0.0, limit - time.monotonic()))[0]:
+            return None
+        part = os.read(reader, 1 << 16)
+        if not part:
+            break
+        heard += part
+    try:
+        document = json.loads(heard.partition(b"\n")[0])
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _failure(told: Document | None, child: subprocess.Popen[bytes], log_directory: Path) -> CliError:
+    if told is not None and told.get("event") == "failed":
+        error = told["error"]
+        return CliError(
+            error["message"],
+            exit_code=Exit(error["exit_code"]),
+            code=error["code"],
+            evidence=error["evidence"],
+            next_step=error["next_step"],
+        )
+    try:
+        code = child.wait(timeout=1)
+        what = f"ended with code {code} before it listened"
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+        what = f"did not listen within {BIND_SECONDS:g} s and was killed"
+    last = last_cause(log_directory)
+    return CliError(
+        f"cannot start: the daemon {what}" + (f": {last}" if last else ""),
+        code="daemon_died",
+        evidence={"output": str(log_directory / "pipeline_orchestrator.out")},
+        next_step="manage_pipeline.py logs -n 20",
+    )
+
+
+def _last_line(path: Path) -> str:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1] if lines else ""
+
+
+def last_cause(log_directory: Path) -> str:
+    """What the daemon last complained of: its newest error in the log, else the last line it printed; "" if none."""
+    try:
+        tail = (log_directory / "pipeline_orchestrator.log").read_bytes()[-(64 << 10) :].decode("utf-8", "replace")
+    except OSError:
+        tail = ""
+    for line in reversed(tail.splitlines()):
+        record = parse(line)
+        if record.get("event") == "daemon_started":
+            break
+        if record.get("level") == "ERROR" and record.get("cause"):
+            return str(record["cause"])
+    return _last_line(log_directory / "pipeline_orchestrator.out")
+
+
+def await_ready(request: Request, timeout: float, say: Callable[[str, Document], None]) -> dict[str, Any]:  # Any: JSON
+    """Poll until the pipeline is ready; `say(id, component)` is told each change of a component's state.
+
+    Returns the status document. Raises CliError: 69 when a needed service stays unreachable, 75 when the time is
+    over, 1 when the pipeline ended meanwhile.
+    """
+    control = Control(socket_of(request.state))
+    began = time.monotonic()
+    seen: dict[str, str] = {}
+    while True:
+        try:
+            document = control.get("/v1/status")
+        except NotRunningError:
+            cause = last_cause(request.log_directory)
+            raise CliError(
+                "the pipeline ended before it was ready" + (f": {cause}" if cause else ""),
+                code="ended",
+                next_step="manage_pipeline.py logs -n 20",
+            ) from None
+        except ControlError:
+            document = {}
+        components: Mapping[str, Document] = document.get("components") or {}
+        for name, component in components.items():
+            if seen.get(name) != component["state"]:
+                seen[name] = component["state"]
+                say(name, component)
+        if document.get("status") in READY:
+            return document
+        if document.get("status") == "stopping":
+            if not last_cause(request.log_directory):
+                raise CliError("the pipeline was told to stop before it was ready", code="stopped")
+            continue  # it failed: its end is near, and the cause is said then
+        waited = time.monotonic() - began
+        if waited >= UNREACHABLE_SECONDS and (blame := _unreachable(document)) is not None:
+            raise blame
+        if waited >= timeout:
+            raise _late(components, timeout)
+        time.sleep(POLL_SECONDS)
+
+
+def _unreachable(document: Document) -> CliError | None:
+    services: Mapping[str, Document] = document.get("infrastructure_status") or {}
+    waiting = [name for name, each in (document.get("components") or {}).items() if each["state"] not in READY]
+    for name in ("kafka", "clickhouse", "redis"):
+        service = services.get(name) or {}
+        if service.get("state") == "unreachable" and service.get("mode") != "embedded" and waiting:
+            detail = f" ({service['detail']})" if service.get("detail") else ""
+            return CliError(
+                f"cannot start {waiting[0]}: no answer from {service.get('address')} for "
+                f"{UNREACHABLE_SECONDS:g} s{detail}",
+                exit_code=Exit.UNAVAILABLE,
+                code="unreachable",
+                evidence={"service": name, **service, "waiting": waiting},
+                next_step="manage_pipeline.py services up    or    manage_pipeline.py demo",
+            )
+    return None
+
+
+def _late(components: Mapping[str, Document], timeout: float) -> CliError:
+    waiting = {name: each for name, each in components.items() if each["state"] not in READY}
+    name, component = next(iter(waiting.items()), ("the pipeline", {}))
+    cause = component.get("cause") or component.get("state") or "no cause known"
+    return CliError(
+        f"cannot start {name} within {timeout:g} s: {cause}",
+        exit_code=Exit.TRY_LATER,
+        code="timeout",
+        evidence={"waiting": {name: each.get("cause") or each["state"] for name, each in waiting.items()}},
+        next_step=component.get("next_step") or "manage_pipeline.py logs -n 20",
+    )

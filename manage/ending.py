@@ -1,0 +1,150 @@
+"""What `stop` and `restart` do: ask the daemon, watch it drain, and where it is forced, make sure."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from manage import instance
+from manage.client import Control, ControlError, DeniedError, NotRunningError
+from manage.commands.status import state_argument
+from manage.exits import CliError, Exit
+from manage.terminal import Terminal
+
+POLL_SECONDS = 0.1
+BIND_SECONDS = 5.0
+FORCED_SECONDS = 10.0
+GRACE_SECONDS = 30.0
+LIMIT_AFTER_GRACE = 15.0
+
+Document = dict[str, Any]  # JSON
+
+
+def stop_pipeline(terminal: Terminal, state: Path, *, force: bool = False, grace: float | None = None) -> Document:
+    """Stop what runs on `state` and wait until it is gone; the answer's document.
+
+    Raises CliError: 4 when it is not ours, 75 when it does not end (`--force` then ends it).
+    """
+    if not instance.locked(state):
+        left = instance.clear_left_behind(state)
+        return {"stopped": False, "was_running": False, "left_behind_removed": left, "seconds": 0.0, "components": {}}
+    began = time.monotonic()
+    record = instance.read_record(state)
+    watched = instance.Watched(record) if record is not None else None
+    try:
+        seen = {} if force else _components(Control(instance.socket_of(state)))
+        asked = _ask(state, force=force, grace=grace)
+        limit = FORCED_SECONDS if force else (GRACE_SECONDS if grace is None else grace) + LIMIT_AFTER_GRACE
+        if asked or not force:
+            _watch(terminal, state, watched, limit, seen)
+        killed = False
+        if instance.locked(state):
+            if not force:
+                raise CliError(
+                    f"the pipeline still stops after {limit:g} s",
+                    exit_code=Exit.TRY_LATER,
+                    code="timeout",
+                    next_step=f"manage_pipeline.py stop --force{state_argument(state)}",
+                )
+            killed = _kill(state, watched)
+    finally:
+        if watched is not None:
+            watched.close()
+    return {
+        "stopped": True,
+        "was_running": True,
+        "killed": killed,
+        "pid": record.pid if record is not None else None,
+        "seconds": round(time.monotonic() - began, 2),
+        "components": seen,
+    }
+
+
+def _ask(state: Path, *, force: bool, grace: float | None) -> bool:
+    """Send the wish; False when the daemon does not answer and force was wanted."""
+    limit = time.monotonic() + BIND_SECONDS
+    body: Document = {"force": force, "grace_seconds": grace}
+    while True:
+        try:
+            Control(instance.socket_of(state)).post("/v1/stop", body)
+            return True
+        except DeniedError as error:
+            raise CliError(str(error), exit_code=Exit.CANNOT_TELL, code="not_permitted") from error
+        except NotRunningError:  # it holds the lock, but does not listen yet, or no longer
+            if not instance.locked(state):
+                return True
+            if time.monotonic() < limit:
+                time.sleep(POLL_SECONDS)
+                continue
+            cause = "it holds its state directory, but does not listen"
+        except ControlError as error:
+            cause = str(error)
+        if force:
+            return False
+        raise CliError(
+            f"cannot stop the pipeline: {cause}",
+            exit_code=Exit.TRY_LATER,
+            code="silent",
+            next_step=f"manage_pipeline.py stop --force{state_argument(state)}",
+        )
+
+
+def _watch(terminal: Terminal, state: Path, watched: instance.Watched | None, limit: float, seen: Document) -> None:
+    """Wait for the end, saying each component that stops; `seen` holds what was last seen of each."""
+    end = time.monotonic() + limit
+    control = Control(instance.socket_of(state), timeout=1.0)
+    while time.monotonic() < end and instance.locked(state):
+        for name, component in _components(control).items():
+            if component["state"] == "stopped" and (seen.get(name) or {}).get("state") not in {None, "stopped"}:
+                terminal.note(f"- {name} stopped{_drained(component)}")
+            seen[name] = component
+        if watched is None:
+            time.sleep(POLL_SECONDS)
+        else:
+            watched.wait(POLL_SECONDS)
+
+
+def _components(control: Control) -> Document:
+    """State and totals of each component, {} where the daemon does not say."""
+    try:
+        components = control.get("/v1/status").get("components") or {}
+    except ControlError:
+        return {}
+    return {
+        name: {"state": component["state"], "totals": component.get("totals") or {}}
+        for name, component in components.items()
+    }
+
+
+def _drained(component: Document) -> str:
+    totals = component.get("totals") or {}
+    sent = totals.get("component_sent_records_total")
+    return f" after {sent:,} records" if isinstance(sent, int) else ""
+
+
+def _kill(state: Path, watched: instance.Watched | None) -> bool:
+    """SIGKILL the recorded daemon and wait until its lock is free; its children die with it."""
+    if watched is None:
+        raise CliError(
+            f"{state} is held by a process that left no record of itself",
+            code="unknown_holder",
+            next_step=f"fuser -v {state / instance.LOCK_NAME}",
+        )
+    watched.kill()
+    if not watched.wait(FORCED_SECONDS):
+        raise CliError(
+            f"pid {watched.record.pid} does not die", code="unkillable", next_step="ps -o pid,stat,wchan -p PID"
+        )
+    instance.clear_left_behind(state)
+    return True
+
+
+def text(answer: Document) -> str:
+    """The answer for people."""
+    if not answer["was_running"]:
+        return "not running" + (
+            "; state left behind by a killed daemon was cleared" if answer["left_behind_removed"] else ""
+        )
+    how = "killed" if answer.get("killed") else "stopped"
+    return f"{how} after {answer['seconds']:.1f} s"

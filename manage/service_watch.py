@@ -1,0 +1,95 @@
+"""Asks every service from outside, every two seconds, and reports what it saw for `infrastructure_status`.
+
+The feed is not asked: each connection would be one more client of IQConnect. What the ingestion components know of
+their own connections is passed on instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Mapping
+from typing import Protocol
+
+from config.sections import Settings
+from pipeline_orchestrator.status import PipelineSnapshot, ServiceStatus
+from validate import probes
+
+INTERVAL_SECONDS = 2.0
+TIMEOUT_SECONDS = 1.5
+SLOW_MS = 250.0
+
+
+class Board(Protocol):
+    """Where reports go, and where the components' states stand."""
+
+    def report_service(self, name: str, status: ServiceStatus) -> None:
+        """Take one report in."""
+
+    def snapshot(self) -> PipelineSnapshot:
+        """The newest snapshot."""
+
+
+class ServiceWatch:
+    """Runs until cancelled."""
+
+    def __init__(self, settings: Settings, board: Board) -> None:
+        self.settings, self.board = settings, board
+
+    async def run(self) -> None:
+        """Probe all services side by side, then wait out the interval."""
+        while True:
+            began = time.monotonic()
+            await self.look()
+            await asyncio.sleep(max(0.1, INTERVAL_SECONDS - (time.monotonic() - began)))
+
+    async def look(self) -> None:
+        """One round."""
+        settings = self.settings
+        questions: dict[str, Awaitable[probes.Answer]] = {
+            "kafka": probes.probe_kafka(settings.kafka, TIMEOUT_SECONDS),
+            "clickhouse": probes.probe_clickhouse(settings.clickhouse, TIMEOUT_SECONDS),
+            "redis": probes.probe_redis(settings.redis, TIMEOUT_SECONDS),
+        }
+        answers = await asyncio.gather(*questions.values())
+        for name, answer in zip(questions, answers, strict=True):
+            self.board.report_service(name, judged(answer, settings.services.mode))
+        self.board.report_service("iqfeed", feed_status(settings, self.board.snapshot()))
+
+
+def judged(answer: probes.Answer, mode: str) -> ServiceStatus:
+    """A probe's answer as status: slow above 250 ms."""
+    reached = "slow" if (answer.round_trip_ms or 0.0) > SLOW_MS else "ok"
+    return ServiceStatus(
+        state=reached if answer.ok else "unreachable",
+        mode=mode,
+        address=answer.address,
+        round_trip_ms=answer.round_trip_ms,
+        age_s=0.0,
+        detail=answer.detail,
+    )
+
+
+def feed_status(settings: Settings, snapshot: PipelineSnapshot) -> ServiceStatus:
+    """The feed as the ingestion components see it: ok when all their wanted connections are up.
+
+    They say so by their gauge `feed_connected` (1 or 0 per connection); unknown until all have said it.
+    """
+    feed = settings.iqfeed
+    address = f"{feed.host}:{feed.level1_port if feed.level1 else feed.port}"
+    mode = "simulated" if any(name.startswith("simulator/") for name in snapshot.components) else "external"
+    connections: list[bool] = []
+    for name, component in snapshot.components.items():
+        if name.startswith("ingestion/"):
+            connections += _connections(component.gauges)
+    if not connections:
+        return ServiceStatus(mode=mode, address=address)
+    up = all(connections)
+    detail = f"{sum(connections)} of {len(connections)} connections up"
+    return ServiceStatus(state="ok" if up else "unreachable", mode=mode, address=address, age_s=0.0, detail=detail)
+
+
+def _connections(gauges: Mapping[str, object]) -> list[bool]:
+    return [
+        bool(value) for name, value in gauges.items() if name.partition("{")[0].partition("|")[0] == "feed_connected"
+    ]

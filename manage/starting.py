@@ -1,0 +1,177 @@
+"""What `start` and `restart` do: compare with what runs, validate, launch, wait until ready."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from config import paths
+from config.settings import Loaded, reveal
+from manage import instance
+from manage.client import Control, ControlError, DeniedError, NotRunningError, RefusedError
+from manage.commands.status import state_argument
+from manage.daemon import Request
+from manage.daemonize import await_ready, launch
+from manage.exits import CliError, Exit
+from manage.render import local_time
+from manage.terminal import Terminal
+from validate.check import CheckResult, Verdict
+from validate.runner import MARKS, Validation, all_checks, run_checks, write_report
+
+Document = dict[str, Any]  # JSON
+_STYLES = {Verdict.PASSED: "good", Verdict.WARNING: "warn", Verdict.FAILED: "bad", Verdict.SKIPPED: "dim"}
+
+
+def request_of(loaded: Loaded, options: Mapping[str, Any], *, foreground: bool) -> Request:  # Any: JSON
+    """The request for a daemon with these settings."""
+    state = Path(loaded.settings.state_dir) if loaded.settings.state_dir else paths.state_dir()
+    return Request(loaded.settings, state, str(loaded.config or ""), options, foreground)
+
+
+def found_running(request: Request) -> Document | None:
+    """The `info` of a pipeline that already runs on this state directory with the same settings; None: none runs.
+
+    Raises CliError: 1 when one runs with other settings (naming the keys) or a foreground start was asked for;
+    4 when it is not ours to ask; 75 when it holds the directory but does not answer.
+    """
+    control = Control(instance.socket_of(request.state))
+    try:
+        running = control.get("/v1/info")
+        found = control.post("/v1/difference", {"settings": reveal(request.settings), "options": dict(request.options)})
+    except NotRunningError:
+        return None
+    except DeniedError as error:
+        raise CliError(str(error), exit_code=Exit.CANNOT_TELL, code="not_permitted") from error
+    except RefusedError as error:
+        raise CliError(f"a pipeline of another version runs here: {error}", code="already_running") from error
+    except ControlError as error:
+        raise CliError(
+            f"cannot tell what runs here: {error}",
+            exit_code=Exit.TRY_LATER,
+            code="silent",
+            next_step=f"manage_pipeline.py stop --force{state_argument(request.state)}",
+        ) from error
+    since = f"since {local_time(running['since'])}, pid {running['pid']}"
+    evidence = {"pid": running["pid"], "since": running["since"], "socket": str(control.path)}
+    if found["differences"]:
+        rows = "; ".join(f"{row['key']}: runs {row['old']!r}, asked for {row['new']!r}" for row in found["differences"])
+        raise CliError(
+            f"already running {since}, with other settings: {rows}",
+            code="already_running",
+            evidence={**evidence, "differences": found["differences"]},
+            next_step=f"manage_pipeline.py restart{state_argument(request.state)}",
+        )
+    if request.foreground:
+        raise CliError(
+            f"already running {since}, socket {control.path}",
+            code="already_running",
+            evidence=evidence,
+            next_step=f"manage_pipeline.py status{state_argument(request.state)}",
+        )
+    return running
+
+
+def validate(terminal: Terminal, request: Request, *, feed: bool = True) -> Validation:
+    """Run the checks, say each on stderr, leave the report. Raises CliError (78, 69, 99) when one failed."""
+    checks = [check for check in all_checks() if feed or check.name != "iqfeed"]
+    validation = write_report(asyncio.run(run_checks(request.settings, checks)), request.log_directory)
+    for result in validation.results:
+        if result.verdict is not Verdict.PASSED or terminal.wide:
+            _say_check(terminal, result)
+    if validation.failed:
+        first = next(result for result in validation.failed if _code(result) == validation.exit_code)
+        raise CliError(
+            f"cannot start: {first.name}: {first.message}",
+            exit_code=Exit(validation.exit_code),
+            code="validation",
+            evidence=validation.document(),
+            next_step=first.next_step or "validate_data_pipeline.py",
+        )
+    passed = sum(result.verdict is Verdict.PASSED for result in validation.results)
+    terminal.note(f"{terminal.style('✓', 'good', error=True)} validated: {passed} of {len(checks)} checks passed")
+    return validation
+
+
+def _code(result: CheckResult) -> int:
+    return Validation((result,), 0.0, 0.0).exit_code
+
+
+def _say_check(terminal: Terminal, result: CheckResult) -> None:
+    mark = terminal.style(MARKS[result.verdict], _STYLES[result.verdict], error=True)
+    terminal.note(f"{mark} {result.name}: {result.message}")
+
+
+def start_detached(terminal: Terminal, request: Request, *, timeout: float, wait: bool) -> Document:
+    """Launch and wait until ready; the answer's document. What did not become ready is stopped again."""
+    from manage.ending import stop_pipeline
+
+    try:
+        told = launch(request)
+    except CliError as error:
+        if error.code != "already_running" or (running := found_running(request)) is None:
+            raise
+        return already(running, Control(instance.socket_of(request.state)))
+    answer: Document = {"started": True, "already_running": False, **{key: told[key] for key in ("pid", "since")}}
+    if not wait:
+        return {**answer, "status": "starting", "components": {}}
+    try:
+        status = await_ready(request, timeout, lambda name, component: say_component(terminal, name, component))
+    except KeyboardInterrupt:
+        terminal.note(
+            f"no longer waiting; the pipeline (pid {told['pid']}) goes on starting\n"
+            f"  Try: manage_pipeline.py status{state_argument(request.state)}"
+        )
+        raise
+    except CliError as error:
+        if error.code in {"unreachable", "timeout"}:
+            stop_pipeline(terminal, request.state, force=True)
+        raise
+    return {**answer, **summary(status)}
+
+
+def already(running: Document, control: Control) -> Document:
+    """The answer when the pipeline runs already."""
+    try:
+        status = control.get("/v1/status")
+    except ControlError:
+        status = {}
+    return {
+        "started": False,
+        "already_running": True,
+        "pid": running["pid"],
+        "since": running["since"],
+        **summary(status),
+    }
+
+
+def summary(status: Document) -> Document:
+    """Status and state of each component."""
+    components = status.get("components") or {}
+    return {
+        "status": status.get("status", "unknown"),
+        "components": {name: component["state"] for name, component in components.items()},
+    }
+
+
+def say_component(terminal: Terminal, name: str, component: Mapping[str, Any]) -> None:  # Any: JSON
+    """One line per change of a component's state, on stderr."""
+    state = str(component["state"])
+    mark, style = {
+        "running": ("✓", "good"),
+        "degraded": ("▲", "warn"),
+        "backoff": ("✗", "bad"),
+        "failed": ("✗", "bad"),
+    }.get(state, ("-", "dim"))
+    cause = f": {component['cause']}" if component.get("cause") else ""
+    embedded = " (embedded)" if component.get("embedded") else ""
+    terminal.note(f"{terminal.style(mark, style, error=True)} {name}{embedded} {state}{cause}")
+
+
+def text(answer: Document) -> str:
+    """The answer for people."""
+    since = f"since {local_time(answer['since'])}, pid {answer['pid']}"
+    if answer["already_running"]:
+        return f"already running {since}"
+    return f"{answer['status']} {since}"
