@@ -57,7 +57,8 @@ class PipelineOrchestrator:
     """One pipeline. Give `settings` and `specs` (the daemon), or `symbols` or `config` (a program), or nothing.
 
     Implements status.SnapshotFeed. `builders` replaces the table of component builders ({name: "module:function"}).
-    `lock` is the state directory's, where the caller took it before (and keeps it after `stop`).
+    `lock` is the state directory's, where the caller took it before (and keeps it after `stop`); `log` the writer
+    of the log file, where the caller has one already.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class PipelineOrchestrator:
         builders: Mapping[str, str] | None = None,
         placement: Placement | None = None,
         lock: InstanceLock | None = None,
+        log: LogWriter | None = None,
     ) -> None:
         if settings is not None and (symbols is not None or config is not None):
             raise PermanentError("cannot combine settings with symbols or config: give one of them")
@@ -89,10 +91,7 @@ class PipelineOrchestrator:
         self._newest: tuple[int, PipelineSnapshot] | None = None
         self._processes: dict[int, ProcessFigures] = {}
         self._snapshots = Snapshots(SYSTEM, interval_s=settings.supervision.heartbeat_seconds)
-        logs = settings.logging
-        directory = Path(logs.directory) if logs.directory else paths.logs_dir(self.state_dir)
-        file = LogFile(directory / LOG_NAME, max_bytes=logs.max_bytes, files=logs.files)
-        self.log = LogWriter(file, level=logs.level, json_lines=logs.format == "json")
+        self.log = log if log is not None else log_writer(settings, self.state_dir)
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -309,6 +308,14 @@ class PipelineOrchestrator:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+
+def log_writer(settings: Settings, state_dir: Path) -> LogWriter:
+    """The one writer of the pipeline's log file."""
+    logs = settings.logging
+    directory = Path(logs.directory) if logs.directory else paths.logs_dir(state_dir)
+    file = LogFile(directory / LOG_NAME, max_bytes=logs.max_bytes, files=logs.files)
+    return LogWriter(file, level=logs.level, json_lines=logs.format == "json")
 
 
 def _not_ready(missing: Sequence[ComponentState], timeout_s: float) -> StartupTimeoutError:
