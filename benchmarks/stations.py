@@ -17,7 +17,7 @@ class KafkaCounts:
     """End offsets of topics, summed over partitions: one request per look."""
 
     def __init__(self, bootstrap: str, partitions: int) -> None:
-        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
         self._partitions = partitions
 
     def records(self, *topics: str) -> dict[str, int]:

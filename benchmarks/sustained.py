@@ -12,13 +12,14 @@ GROWTH_AT_MOST_S = 1.0  # seconds' worth of messages that a fitted lag may gain 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Counts since the start, read at one time (monotonic seconds)."""
+    """Counts since the start, read at one time (monotonic seconds). `stored*` are rows in ClickHouse."""
 
     at: float
     sent: int
     in_kafka: int
     features: int
     stored: int
+    stored_features: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,10 @@ class Verdict:
 
 
 STATIONS: dict[str, Callable[[Sample], int]] = {
-    "kafka": lambda sample: sample.in_kafka,
-    "features": lambda sample: sample.features,
-    "clickhouse": lambda sample: sample.stored,
+    "kafka events": lambda sample: sample.in_kafka,
+    "kafka features": lambda sample: sample.features,
+    "clickhouse events": lambda sample: sample.stored,
+    "clickhouse features": lambda sample: sample.stored_features,
 }
 
 
