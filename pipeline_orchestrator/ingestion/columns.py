@@ -1,0 +1,178 @@
+"""Columns of `market.events` as one block of memory that kernels fill and Arrow looks at without a copy.
+
+64-bit columns, 32-bit columns, one validity (or value) bitmap each for what can be null, and the bytes of `raw`. The
+block is zeroed before use, so null slots always hold 0.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from numba import njit
+
+from pipeline_orchestrator.flow.blocks import BlockPool
+from pipeline_orchestrator.ingestion.intern import COLUMN_OF, InternTables
+from pipeline_orchestrator.market.events import EVENTS, arrow_schema, enum_symbols
+
+WIDE: Final = (
+    "epoch",
+    "seq",
+    "recv_time_us",
+    "event_time_us",
+    "price",
+    "size",
+    "bid",
+    "bid_size",
+    "ask",
+    "ask_size",
+    "tick_id",
+    "total_volume",
+    "order_id",
+    "priority",
+)
+NARROW: Final = (
+    "instance",
+    "port",
+    "kind",
+    "symbol",
+    "trading_date",
+    "side",
+    "basis",
+    "market_center",
+    "conditions",
+    "aggressor",
+    "mmid",
+    "order_count",
+    "precision",
+    "correction",
+)
+W_EPOCH, W_SEQ, W_RECV, W_TIME, W_PRICE, W_SIZE, W_BID, W_BID_SIZE, W_ASK, W_ASK_SIZE = range(10)
+W_TICK_ID, W_VOLUME, W_ORDER_ID, W_PRIORITY = range(10, 14)
+N_INSTANCE, N_PORT, N_KIND, N_SYMBOL, N_DATE, N_SIDE, N_BASIS, N_CENTER, N_CONDITIONS = range(9)
+N_AGGRESSOR, N_MMID, N_ORDER_COUNT, N_PRECISION, N_CORRECTION = range(9, 14)
+
+# Bitmaps: wide columns at their index, narrow ones behind them, then the two that have no numbers.
+B_NARROW: Final = len(WIDE)
+B_SUMMARY: Final = len(WIDE) + len(NARROW)
+B_RAW: Final = B_SUMMARY + 1
+BITMAPS: Final = B_RAW + 1
+
+_SHARED_ROWS: Final = 1 << 15
+
+
+class Columns(NamedTuple):
+    """Views into one block: `wide[c, row]`, `narrow[c, row]`, `bits[b, row >> 3]`, end of each row's raw bytes, raw."""
+
+    wide: npt.NDArray[np.int64]
+    narrow: npt.NDArray[np.int32]
+    bits: npt.NDArray[np.uint8]
+    raw_ends: npt.NDArray[np.int32]
+    raw: npt.NDArray[np.uint8]
+
+
+@njit(cache=True, error_model="numpy")
+def count_bits(bits: Any, rows: int, counts: Any) -> None:  # Any: arrays inside kernels
+    """Set bits of the first `rows` of each bitmap."""
+    for b in range(bits.shape[0]):
+        total = 0
+        for i in range((rows + 7) // 8):
+            byte = int(bits[b, i])
+            byte = byte - ((byte >> 1) & 0x55)
+            byte = (byte & 0x33) + ((byte >> 2) & 0x33)
+            total += (byte + (byte >> 4)) & 0x0F
+        counts[b] = total
+
+
+def make_columns(pool: BlockPool, rows: int, raw_bytes: int) -> Columns:
+    """Zeroed columns for up to `rows` rows and `raw_bytes` bytes of raw."""
+    rows = (rows + 63) // 64 * 64
+    sizes = (len(WIDE) * rows * 8, len(NARROW) * rows * 4, BITMAPS * rows // 8, (rows + 16) * 4, raw_bytes)
+    ends = np.cumsum(sizes)
+    block = pool.take(int(ends[-1]))
+    block[: ends[3]] = 0
+    return Columns(
+        block[: ends[0]].view(np.int64).reshape(len(WIDE), rows),
+        block[ends[0] : ends[1]].view(np.int32).reshape(len(NARROW), rows),
+        block[ends[1] : ends[2]].reshape(BITMAPS, rows // 8),
+        block[ends[2] : ends[3]].view(np.int32),
+        block[ends[3] : ends[4]],
+    )
+
+
+@cache
+def _enum(column: str) -> pa.Array:
+    return pa.array(enum_symbols(EVENTS)[column], pa.string())
+
+
+@cache
+def _constant(column: str, rows: int) -> pa.Array:
+    """A column that is the same in every row: nulls, or zeros where it cannot be null."""
+    field = arrow_schema(EVENTS).field(column)
+    if field.nullable:
+        return pa.nulls(rows, field.type)
+    zeros = pa.py_buffer(np.zeros(rows, dtype=np.int32))
+    if pa.types.is_dictionary(field.type):
+        codes = pa.Array.from_buffers(pa.int32(), rows, [None, zeros], 0)
+        return pa.DictionaryArray.from_arrays(codes, _enum(column), safe=False)
+    return pa.Array.from_buffers(field.type, rows, [None, zeros], 0)
+
+
+def _same(column: str, rows: int) -> pa.Array:
+    size = _SHARED_ROWS
+    while size < rows:
+        size *= 2
+    return _constant(column, size).slice(0, rows)
+
+
+def to_record_batch(columns: Columns, rows: int, texts: InternTables) -> pa.RecordBatch:
+    """The first `rows` rows as arrow_schema(EVENTS); buffers are views of the block, so it stays taken while alive."""
+    schema = arrow_schema(EVENTS)
+    counts = np.zeros(BITMAPS, dtype=np.int64)
+    count_bits(columns.bits, rows, counts)
+    return pa.RecordBatch.from_arrays(
+        [_column(field, columns, rows, counts, texts) for field in schema], schema=schema
+    )
+
+
+def _column(field: Any, columns: Columns, rows: int, counts: Any, texts: InternTables) -> pa.Array:
+    # Any: pyarrow carries no types; counts is an int64 array
+    name = field.name
+    if name == "summary":
+        return pa.Array.from_buffers(pa.bool_(), rows, [None, pa.py_buffer(columns.bits[B_SUMMARY])], 0)
+    if name == "raw":
+        return _raw(columns, rows, int(counts[B_RAW]))
+    if name in WIDE:
+        index = WIDE.index(name)
+        values, bitmap = columns.wide[index], index
+    elif name in NARROW:
+        index = NARROW.index(name)
+        values, bitmap = columns.narrow[index], B_NARROW + index
+    else:
+        return _same(name, rows)
+    valid, nulls = None, 0
+    if field.nullable:
+        nulls = rows - int(counts[bitmap])
+        if nulls == rows:
+            return _same(name, rows)
+        if nulls:
+            valid = pa.py_buffer(columns.bits[bitmap])
+    if pa.types.is_dictionary(field.type):
+        codes = pa.Array.from_buffers(pa.int32(), rows, [valid, pa.py_buffer(values)], nulls)
+        values_of = texts.dictionary(COLUMN_OF.index(name)) if name in COLUMN_OF else _enum(name)
+        return pa.DictionaryArray.from_arrays(codes, values_of, safe=False)
+    return pa.Array.from_buffers(field.type, rows, [valid, pa.py_buffer(values)], nulls)
+
+
+def _raw(columns: Columns, rows: int, count: int) -> pa.Array:
+    if count == 0:
+        return _same("raw", rows)
+    buffers = [
+        None if count == rows else pa.py_buffer(columns.bits[B_RAW]),
+        pa.py_buffer(columns.raw_ends[: rows + 1]),
+        pa.py_buffer(columns.raw),
+    ]
+    return pa.Array.from_buffers(pa.binary(), rows, buffers, rows - count)

@@ -1,0 +1,359 @@
+"""The parse kernel: a run of frames -> rows of columns, one pass over the bytes, no Python per line.
+
+It does every line except `S,...` (given back to Python one by one: rare, and one of them changes the layout) and own
+facts. Results equal `reference_parser.parse_line` for each line, whatever the cut; a property test holds both
+together. What to read from a line comes from `programs`; a line is read into scratch slots first and stored only when
+all of it is good. The loop is one long function on purpose: every array handed to another compiled function costs
+two atomic reference counts.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from pipeline_orchestrator.flow.spool_format import OVERSIZE as OVERSIZE_FLAG
+from pipeline_orchestrator.ingestion import kernel_fields as take
+from pipeline_orchestrator.ingestion import programs as prog
+from pipeline_orchestrator.ingestion.columns import (
+    B_NARROW,
+    B_RAW,
+    B_SUMMARY,
+    N_BASIS,
+    N_CONDITIONS,
+    N_DATE,
+    N_INSTANCE,
+    N_KIND,
+    N_MMID,
+    N_PORT,
+    N_SYMBOL,
+    NARROW,
+    W_EPOCH,
+    W_RECV,
+    W_SEQ,
+    W_TIME,
+    WIDE,
+)
+from pipeline_orchestrator.ingestion.intern import CONDITIONS, MAKERS, SYMBOLS, code_of
+from pipeline_orchestrator.ingestion.kernel_fields import (
+    NULL,
+    S_CLOCK1,
+    S_CLOCK1_KNOWN,
+    S_CLOCK2,
+    S_CLOCK2_KNOWN,
+    STATE_SIZE,
+)
+from pipeline_orchestrator.ingestion.layout import MAX_FIELDS
+from pipeline_orchestrator.ingestion.programs import P_FIELD, P_READER, P_REQUIRED, P_SLOT
+from pipeline_orchestrator.ingestion.reasons import EMPTY_LINE, MISSING_FIELD, OVERSIZE, UNKNOWN_TYPE
+from pipeline_orchestrator.market.eastern import DAY_US
+from pipeline_orchestrator.market.events import KIND, PORT
+
+# What parse_frames returns.
+DONE: Final = 0
+SYSTEM_LINE: Final = 1  # cursor stands before an S line: Python does it and goes on behind it
+TEXTS_FULL: Final = 2  # grow the intern tables, call again
+ERRORS_FULL: Final = 3  # collect the refused lines, call again
+ROWS_FULL: Final = 4  # more lines than the frames declared
+
+# cursor[...]: where the next call goes on
+C_FRAME: Final = 0
+C_POS: Final = 1  # -1 = at the frame's first byte
+C_LINE: Final = 2
+C_ROW: Final = 3
+C_ERRORS: Final = 4
+C_RAW: Final = 5
+C_LINE_END: Final = 6  # end of the S line, without its line end
+C_NEXT: Final = 7  # first byte after it
+CURSOR_SIZE: Final = 8
+
+# errors[row]: one refused line
+E_START, E_END, E_FRAME, E_LINE, E_CODE = range(5)
+ERROR_COLUMNS: Final = 5
+
+
+class Work(NamedTuple):
+    """What a parser keeps between calls: programs of the layout, state, scratch, call cursor, refused lines."""
+
+    programs: npt.NDArray[np.int64]
+    state: npt.NDArray[np.int64]
+    offs: npt.NDArray[np.int64]
+    slots: npt.NDArray[np.int64]  # [value | status | end of text, slot]
+    cursor: npt.NDArray[np.int64]
+    errors: npt.NDArray[np.int64]
+
+
+def make_work(errors: int = 1024) -> Work:
+    """Fresh working memory, with no layout yet."""
+    return Work(
+        np.zeros((0, 0, 4), dtype=np.int64),
+        np.zeros(STATE_SIZE, dtype=np.int64),
+        np.zeros(MAX_FIELDS + 4, dtype=np.int64),
+        np.zeros((3, prog.SLOTS), dtype=np.int64),
+        np.zeros(CURSOR_SIZE, dtype=np.int64),
+        np.zeros((errors, ERROR_COLUMNS), dtype=np.int64),
+    )
+
+
+_OTHER: Final = -2  # status: keep the line with its bytes, and its symbol where it has one
+_OTHER_PLAIN: Final = -4  # the same without a symbol
+_NO_ROOM: Final = -3
+_NO_PROGRAM: Final = -1
+
+_K_OTHER, _K_TRADE, _K_QUOTE = KIND["other"], KIND["trade"], KIND["quote"]
+_K_CLOCK, _K_CORRECTION = KIND["clock"], KIND["correction"]
+_LEVEL1, _LEVEL2 = PORT["level1"], PORT["level2"]
+_LF, _CR, _COMMA = 10, 13, 44
+_TYPE_Q, _TYPE_P, _TYPE_C, _TYPE_T, _TYPE_S = (ord(letter) for letter in "QPCTS")
+_TYPE_F, _TYPE_R, _TYPE_N, _TYPE_E, _TYPE_M, _TYPE_O, _TYPE_LN, _TYPE_LQ = (ord(letter) for letter in "FRNEMOnq")
+_0, _3, _4, _5, _6, _7, _8, _9 = (ord(digit) for digit in "03456789")
+_WIDE, _COLUMNS = len(WIDE), len(WIDE) + len(NARROW)
+_SYMBOL, _CONDITIONS, _MAKER = B_NARROW + N_SYMBOL, B_NARROW + N_CONDITIONS, B_NARROW + N_MMID
+_BASIS, _DATE = B_NARROW + N_BASIS, B_NARROW + N_DATE
+_KINDS = prog.KIND_OF_TYPE
+_X_DATE, _X_TIME, _X_TIME2, _X_CODE = prog.X_DATE, prog.X_TIME, prog.X_TIME2, prog.X_CODE
+_Q_LINE, _Q_TRADE, _Q_QUOTE, _P_LINE = prog.Q_LINE, prog.Q_TRADE, prog.Q_QUOTE, prog.P_LINE
+_ORDER, _ORDER_DELETE, _LEVEL, _LEVEL_DELETE = prog.ORDER, prog.ORDER_DELETE, prog.LEVEL, prog.LEVEL_DELETE
+_C_TYPED, _C_PLAIN = prog.C_TYPED, prog.C_PLAIN
+_R_PRICE, _R_INTEGER, _R_SMALL, _R_UNSIGNED = prog.R_PRICE, prog.R_INTEGER, prog.R_SMALL, prog.R_UNSIGNED
+_R_TIME, _R_DATE, _R_SIDE, _R_DAY_CODE = prog.R_TIME, prog.R_DATE, prog.R_SIDE, prog.R_DAY_CODE
+_R_SYMBOL, _R_TEXT, _R_DELAY, _R_CONTENTS = prog.R_SYMBOL, prog.R_TEXT, prog.R_DELAY, prog.R_CONTENTS
+_R_LETTER = prog.R_LETTER
+
+
+@njit(cache=True, error_model="numpy")
+def _read(buf: Any, a: int, b: int, reader: int) -> tuple[int, int]:  # Any: arrays inside kernels
+    """One field by its reader: (value, status); texts have no value here."""
+    if reader == _R_PRICE:
+        return take.price(buf, a, b)
+    if reader in (_R_INTEGER, _R_DELAY):
+        value, status = take.digits(buf, a, b, True)
+        if reader == _R_DELAY and status == 0 and value != 0:
+            status = _OTHER
+        return value, status
+    if reader == _R_TIME:
+        return take.time_of_day(buf, a, b)
+    if reader == _R_DATE:
+        return take.date(buf, a, b)
+    if reader == _R_SYMBOL:
+        return 0, take.symbol_status(buf, a, b)
+    if reader == _R_TEXT:
+        return 0, take.text_status(buf, a, b)
+    if reader == _R_SMALL:
+        return take.small(buf, a, b)
+    if reader == _R_SIDE:
+        return take.side(buf, a, b)
+    if reader == _R_UNSIGNED:
+        return take.unsigned_bits(buf, a, b)
+    if reader == _R_DAY_CODE:
+        return take.day_code(buf, a, b)
+    if reader == _R_LETTER:
+        return take.correction_letter(buf, a, b)
+    return take.basis(buf, a, b)
+
+
+@njit(cache=True, error_model="numpy")
+def _program_of(kind: int, port: int) -> int:
+    """Program of a line type on a port; _NO_PROGRAM where it has none."""
+    if port == _LEVEL1:
+        if kind == _TYPE_Q:
+            return _Q_LINE
+        if kind == _TYPE_P:
+            return _P_LINE
+        if kind == _TYPE_C:
+            return _C_PLAIN
+    elif port == _LEVEL2:
+        if kind in (_8, _7):
+            return _LEVEL
+        if kind == _9:
+            return _LEVEL_DELETE
+        if kind in (_3, _4, _6, _0):
+            return _ORDER
+        if kind == _5:
+            return _ORDER_DELETE
+    return _NO_PROGRAM
+
+
+@njit(cache=True, error_model="numpy")
+def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> int:  # Any: arrays inside kernels
+    """Parse from `work.cursor` on; returns one of DONE, SYSTEM_LINE, TEXTS_FULL, ERRORS_FULL, ROWS_FULL.
+
+    `table` is a frame table of spool_scan without facts. Rows and refused lines are appended at the cursor.
+    """
+    programs, state, offs, slots, cursor, errors = work
+    wide, narrow, bits, raw_ends, raw = columns
+    t_slots, t_ends, t_arena, t_meta = texts
+    frame, pos, line = cursor[C_FRAME], cursor[C_POS], cursor[C_LINE]
+    row, raw_at, refused = cursor[C_ROW], cursor[C_RAW], cursor[C_ERRORS]
+    result = DONE
+    while frame < table.shape[0]:
+        end, port, recv_us = table[frame, 0] + table[frame, 1], table[frame, 3], table[frame, 8]
+        if pos < 0:
+            pos, line = table[frame, 0], 0
+        while pos < end:
+            if row >= wide.shape[1] or refused >= errors.shape[0]:
+                result = ROWS_FULL if row >= wide.shape[1] else ERRORS_FULL
+                break
+            # One pass finds the line's end and its commas.
+            n, stop = 0, end
+            offs[0] = pos
+            for i in range(pos, end):
+                byte = buf[i]
+                if byte <= _COMMA:
+                    if byte == _COMMA:
+                        if n < MAX_FIELDS:
+                            n += 1
+                            offs[n] = i + 1
+                    elif byte == _LF:
+                        stop = i
+                        break
+            after = stop + 1
+            if stop > pos and buf[stop - 1] == _CR:
+                stop -= 1
+            size = stop - pos
+            # n commas make n + 1 fields; one empty field at the end does not count.
+            fields = MAX_FIELDS
+            if n < MAX_FIELDS:
+                offs[n + 1] = stop + 1
+                fields = n if n > 0 and offs[n] >= stop else n + 1
+            kind = np.int64(buf[pos]) if size > 0 else 0
+            program = _program_of(kind, port)
+            status = 0
+            if table[frame, 4] & OVERSIZE_FLAG:
+                status = OVERSIZE
+            elif size == 0:
+                status = EMPTY_LINE
+            elif size > 1 and buf[pos + 1] != _COMMA:
+                status = UNKNOWN_TYPE
+            elif program == _NO_PROGRAM:
+                if kind == _TYPE_S:
+                    cursor[C_LINE_END], cursor[C_NEXT] = stop, after
+                    result = SYSTEM_LINE
+                    break
+                if kind in (_TYPE_F, _TYPE_R, _TYPE_LN, _TYPE_LQ):
+                    status = _OTHER
+                elif kind in (_TYPE_N, _TYPE_E, _TYPE_M, _TYPE_O):
+                    status = _OTHER_PLAIN
+                elif kind != _TYPE_T:
+                    status = UNKNOWN_TYPE
+            slots[1, :] = NULL
+            event = _K_OTHER
+            if status == 0 and kind == _TYPE_T:
+                event = _K_CLOCK
+                a, b = (offs[1], offs[2] - 1) if fields > 1 else (0, 0)
+                local, status = take.clock(buf, a, b)
+                if status == 0:
+                    if port == _LEVEL1:
+                        state[S_CLOCK1_KNOWN], state[S_CLOCK1] = 1, local
+                    elif port == _LEVEL2:
+                        state[S_CLOCK2_KNOWN], state[S_CLOCK2] = 1, local
+                    slots[0, W_TIME], slots[1, W_TIME] = take.to_utc(state, local, recv_us), 0
+                    slots[0, _DATE], slots[1, _DATE] = local // DAY_US, 0
+            elif status == 0:
+                if program == _C_PLAIN:
+                    event = _K_CORRECTION
+                    third = offs[4] - 1 - offs[3] if fields > 3 else 0
+                    if third == 1 or (third <= 0 and fields > 10):
+                        program = _C_TYPED
+                elif program == _P_LINE:
+                    event = _K_QUOTE
+                elif program != _Q_LINE:
+                    event = _KINDS[kind]
+                while program >= 0:
+                    for step in range(1, programs[program, 0, P_FIELD] + 1):
+                        field, slot = programs[program, step, P_FIELD], programs[program, step, P_SLOT]
+                        a, b = 0, 0
+                        if field < fields:
+                            a, b = offs[field], offs[field + 1] - 1
+                        value, status = _read(buf, a, b, programs[program, step, P_READER])
+                        if status == NULL and programs[program, step, P_REQUIRED]:
+                            status = MISSING_FIELD
+                        if status > 0 or status == _OTHER:
+                            break
+                        slots[0, slot], slots[1, slot] = value, status
+                        if slot in (_SYMBOL, _CONDITIONS, _MAKER):
+                            slots[0, slot], slots[2, slot] = a, b
+                    if status > 0 or status == _OTHER:
+                        break
+                    status = 0
+                    if program == _Q_LINE:
+                        trade = slots[1, _BASIS] == 0
+                        event = _K_TRADE if trade else _K_QUOTE
+                        program = _Q_TRADE if trade else _Q_QUOTE
+                    else:
+                        break
+                if status == 0:
+                    day, day_s, tod, tod_s = slots[0, _X_DATE], slots[1, _X_DATE], slots[0, _X_TIME], slots[1, _X_TIME]
+                    if event == _K_QUOTE:
+                        slots[0, W_TIME], slots[1, W_TIME] = take.quote_time(
+                            state, tod, tod_s, slots[0, _X_TIME2], slots[1, _X_TIME2], recv_us
+                        )
+                    else:
+                        slots[0, W_TIME], slots[1, W_TIME] = take.line_time(state, day, day_s, tod, tod_s, recv_us)
+                    slots[0, _DATE], slots[1, _DATE] = take.trading_day(
+                        state, slots[0, _X_CODE], slots[1, _X_CODE], day, day_s
+                    )
+            keep = status in (_OTHER, _OTHER_PLAIN)
+            if keep:
+                event = _K_OTHER
+                slots[1, :] = NULL
+                if status == _OTHER and fields > 1 and take.printable(buf, offs[1], offs[2] - 1):
+                    slots[0, _SYMBOL], slots[1, _SYMBOL], slots[2, _SYMBOL] = offs[1], 0, offs[2] - 1
+                if state[S_CLOCK1_KNOWN] != 0:
+                    slots[0, _DATE], slots[1, _DATE] = state[S_CLOCK1] // DAY_US, 0
+                status = 0
+            if status == 0:
+                for which in range(3):
+                    slot = _SYMBOL if which == SYMBOLS else (_CONDITIONS if which == CONDITIONS else _MAKER)
+                    if slots[1, slot] == 0:
+                        code = code_of(
+                            t_slots, t_ends, t_arena, t_meta, which, buf, slots[0, slot], slots[2, slot]
+                        )
+                        if code < 0:
+                            status = _NO_ROOM
+                        slots[2, slot] = code
+                if status == _NO_ROOM:
+                    result = TEXTS_FULL
+                    break
+                slots[0, _SYMBOL], slots[0, _CONDITIONS], slots[0, _MAKER] = (
+                    slots[2, _SYMBOL],
+                    slots[2, _CONDITIONS],
+                    slots[2, _MAKER],
+                )
+                if keep:
+                    for i in range(size):
+                        raw[raw_at + i] = buf[pos + i]
+                    raw_at += size
+                byte_at, bit = row >> 3, 1 << (row & 7)
+                for slot in range(W_TIME, _WIDE):
+                    if slots[1, slot] == 0:
+                        wide[slot, row] = slots[0, slot]
+                        bits[slot, byte_at] |= bit
+                for slot in range(_WIDE + N_SYMBOL, _COLUMNS):
+                    if slots[1, slot] == 0:
+                        narrow[slot - _WIDE, row] = slots[0, slot]
+                        bits[slot, byte_at] |= bit
+                if kind in (_TYPE_P, _6, _0, _7) and not keep:
+                    bits[B_SUMMARY, byte_at] |= bit
+                if keep:
+                    bits[B_RAW, byte_at] |= bit
+                narrow[N_INSTANCE, row], narrow[N_PORT, row], narrow[N_KIND, row] = table[frame, 2], port, event
+                wide[W_EPOCH, row], wide[W_SEQ, row], wide[W_RECV, row] = table[frame, 5], table[frame, 6] + line, recv_us
+                row += 1
+                raw_ends[row] = raw_at
+            else:
+                errors[refused, E_START], errors[refused, E_END] = pos, stop
+                errors[refused, E_FRAME], errors[refused, E_LINE], errors[refused, E_CODE] = frame, line, status
+                refused += 1
+            line += 1
+            pos = after
+        if result != DONE:
+            break
+        frame += 1
+        pos = -1
+    cursor[C_FRAME], cursor[C_POS], cursor[C_LINE] = frame, pos, line
+    cursor[C_ROW], cursor[C_ERRORS], cursor[C_RAW] = row, refused, raw_at
+    return result

@@ -1,0 +1,115 @@
+"""Layouts of Level 1 lines: which field of a Q or P stands where, and what we ask for.
+
+A layout is the list of names of the newest `S,CURRENT UPDATE FIELDNAMES` of a connection; `Symbol` always comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+SYMBOL: Final = "Symbol"
+
+# What a connection speaks before anything was selected (protocol 6.1 and 6.2).
+DEFAULT_LAYOUT: Final = (
+    SYMBOL,
+    "Most Recent Trade",
+    "Most Recent Trade Size",
+    "Most Recent Trade Time",
+    "Most Recent Trade Market Center",
+    "Total Volume",
+    "Bid",
+    "Bid Size",
+    "Ask",
+    "Ask Size",
+    "Open",
+    "High",
+    "Low",
+    "Close",
+    "Message Contents",
+    "Most Recent Trade Conditions",
+)
+
+# What we select: enough to tell every line apart, to date it and to sort it into its trading day. Never `Symbol`:
+# one client version ignores a list that names it.
+SELECTED: Final = (
+    "Most Recent Trade",
+    "Most Recent Trade Size",
+    "Most Recent Trade Date",
+    "Most Recent Trade Time",
+    "Most Recent Trade Conditions",
+    "Most Recent Trade Market Center",
+    "Most Recent Trade Aggressor",
+    "Most Recent Trade Day Code",
+    "TickID",
+    "Total Volume",
+    "Message Contents",
+    "Bid",
+    "Bid Size",
+    "Bid Time",
+    "Ask",
+    "Ask Size",
+    "Ask Time",
+    "Delay",
+)
+
+# Targets: the fields a parser looks at; position in this tuple = index into a position table.
+TARGETS: Final = (SYMBOL, *SELECTED)
+T_SYMBOL: Final = 0
+T_PRICE: Final = 1
+T_SIZE: Final = 2
+T_DATE: Final = 3
+T_TIME: Final = 4
+T_CONDITIONS: Final = 5
+T_CENTER: Final = 6
+T_AGGRESSOR: Final = 7
+T_DAY_CODE: Final = 8
+T_TICK_ID: Final = 9
+T_VOLUME: Final = 10
+T_CONTENTS: Final = 11
+T_BID: Final = 12
+T_BID_SIZE: Final = 13
+T_BID_TIME: Final = 14
+T_ASK: Final = 15
+T_ASK_SIZE: Final = 16
+T_ASK_TIME: Final = 17
+T_DELAY: Final = 18
+
+MAX_FIELDS: Final = 128  # fields of a line beyond these are not looked at; 70 can be selected
+
+LAYOUT_PREFIX: Final = b"S,CURRENT UPDATE FIELDNAMES"
+
+
+def parse_layout(line: bytes) -> tuple[str, ...] | None:
+    """The layout a `S,CURRENT UPDATE FIELDNAMES` line (without its line end) declares; None for any other line.
+
+    One trailing empty name is dropped; `Symbol` is put first where the line leaves it out.
+    """
+    if not line.startswith(LAYOUT_PREFIX):
+        return None
+    rest = line[len(LAYOUT_PREFIX) :]
+    if rest and not rest.startswith(b","):
+        return None
+    names = [name.strip() for name in rest[1:].decode("latin-1").split(",")]
+    if names and not names[-1]:
+        names.pop()
+    if not names or names[0] != SYMBOL:
+        names.insert(0, SYMBOL)
+    return tuple(names)
+
+
+def positions(layout: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Target -> index among the line's comma-separated fields (the type letter is field 0); -1 = not in the layout."""
+    table = np.full(len(TARGETS), -1, dtype=np.int64)
+    for index, name in enumerate(layout[: MAX_FIELDS - 1]):
+        if name in TARGETS:
+            table[TARGETS.index(name)] = index + 1
+    return table
+
+
+def covers(layout: Sequence[str]) -> bool:
+    """Does the layout hold everything we ask for?"""
+    return set(SELECTED) <= set(layout)

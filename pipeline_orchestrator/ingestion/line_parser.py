@@ -1,0 +1,248 @@
+"""`LineParser`: frames of the spool -> a batch of `market.events`, and what had to be refused.
+
+Stateful over the layout and the clocks (`context`), deterministic, and independent of how frames are cut into calls:
+the same frames give the same rows in one call or in many. Kernels do the lines; system lines and own facts, which
+are rare, are done one by one in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline_orchestrator.flow.blocks import BlockPool
+from pipeline_orchestrator.flow.spool_facts import Fact, decode_fact, detail_bytes
+from pipeline_orchestrator.flow.spool_format import FACT_PORT, Frame
+from pipeline_orchestrator.flow.spool_scan import (
+    COUNT,
+    EPOCH,
+    INSTANCE,
+    LENGTH,
+    RECV_US,
+    SEQ,
+    START,
+    Bytes,
+    Table,
+    table_of,
+)
+from pipeline_orchestrator.flow.spool_scan import PORT as PORT_COLUMN
+from pipeline_orchestrator.ingestion import kernel, programs
+from pipeline_orchestrator.ingestion import kernel_fields as fields
+from pipeline_orchestrator.ingestion.columns import (
+    B_NARROW,
+    B_RAW,
+    B_SUMMARY,
+    N_INSTANCE,
+    N_PORT,
+    NARROW,
+    W_EPOCH,
+    W_RECV,
+    W_SEQ,
+    WIDE,
+    Columns,
+    make_columns,
+    to_record_batch,
+)
+from pipeline_orchestrator.ingestion.context import ParserContext
+from pipeline_orchestrator.ingestion.intern import COLUMN_OF, InternTables
+from pipeline_orchestrator.ingestion.kernel import C_ERRORS, C_FRAME, C_LINE, C_POS, C_RAW, C_ROW
+from pipeline_orchestrator.ingestion.reasons import BAD_FACT, REASONS, LineError
+from pipeline_orchestrator.ingestion.reference_parser import Event, parse_line
+from pipeline_orchestrator.market.eastern import DAY_US
+from pipeline_orchestrator.market.events import EVENTS, PORT, PORTS, enum_symbols
+from pipeline_orchestrator.record import DeadLetter, EventId
+
+_ENUM_CODES = {column: {name: code for code, name in enumerate(names)} for column, names in enum_symbols(EVENTS).items()}
+_FACT_KINDS = frozenset({"connected", "lost", "subscribed", "unsubscribed", "gap", "clock", "canary", "other"})
+
+
+class LineParser:
+    """One parser per spool and direction of reading; not thread-safe.
+
+    A returned batch stays valid for as long as anybody holds it: its memory is used again only afterwards.
+    """
+
+    def __init__(self, context: ParserContext | None = None, pool: BlockPool | None = None) -> None:
+        self._pool = pool or BlockPool()
+        self._texts = InternTables()
+        self._work = kernel.make_work()
+        self._layout: tuple[str, ...] = ()
+        self.context = context or ParserContext()
+
+    @property
+    def context(self) -> ParserContext:
+        """State after the last line parsed; assign to continue elsewhere."""
+        state = self._work.state
+        one = int(state[fields.S_CLOCK1]) if state[fields.S_CLOCK1_KNOWN] else None
+        two = int(state[fields.S_CLOCK2]) if state[fields.S_CLOCK2_KNOWN] else None
+        return ParserContext(self._layout, one, two)
+
+    @context.setter
+    def context(self, context: ParserContext) -> None:
+        state = self._work.state
+        if context.layout != self._layout:
+            self._layout = context.layout
+            self._work = self._work._replace(programs=programs.build(context.layout))
+        state[fields.S_CLOCK1_KNOWN] = context.clock1 is not None
+        state[fields.S_CLOCK1] = context.clock1 or 0
+        state[fields.S_CLOCK2_KNOWN] = context.clock2 is not None
+        state[fields.S_CLOCK2] = context.clock2 or 0
+        state[fields.S_RULE_DAY] = state[fields.S_NEAR_DAY] = -(1 << 40)
+
+    def parse(self, frames: Sequence[Frame]) -> tuple[pa.RecordBatch, list[DeadLetter]]:
+        """Events of whole frames in order, and the lines refused. Raises ValueError for a frame whose count is wrong."""
+        buf, table = table_of(list(frames))
+        return self.parse_table(buf, table)
+
+    def parse_table(self, buf: Bytes, table: Table) -> tuple[pa.RecordBatch, list[DeadLetter]]:
+        """The same for frames that lie in `buf` as `table` says (see spool_scan)."""
+        self._texts.between_batches()
+        facts = np.flatnonzero(table[:, PORT_COLUMN] == FACT_PORT)
+        raw_bytes = int(table[:, LENGTH].sum()) + 6 * int(table[facts, LENGTH].sum())
+        columns = make_columns(self._pool, int(table[:, COUNT].sum()), raw_bytes)
+        dead: list[DeadLetter] = []
+        self._work.cursor[:] = 0
+        begin = 0
+        for fact in (*facts.tolist(), len(table)):
+            if fact > begin:
+                self._lines(buf, table[begin:fact], columns, dead)
+            if fact < len(table):
+                self._fact(buf, table[fact], columns, dead)
+            begin = fact + 1
+        return to_record_batch(columns, int(self._work.cursor[C_ROW]), self._texts), dead
+
+    def _lines(self, buf: Bytes, table: Table, columns: Columns, dead: list[DeadLetter]) -> None:
+        """A run of frames without facts."""
+        cursor = self._work.cursor
+        cursor[C_FRAME], cursor[C_POS], cursor[C_LINE] = 0, -1, 0
+        while True:
+            result = kernel.parse_frames(buf, table, columns, self._texts.texts, self._work)
+            if result == kernel.SYSTEM_LINE:
+                self._system_line(buf, table, columns, dead)
+            elif result == kernel.TEXTS_FULL:
+                self._texts.grow()
+            elif result == kernel.ROWS_FULL:
+                raise ValueError("a frame holds more lines than it declares")
+            else:
+                self._collect(buf, table, dead)
+                if result == kernel.DONE:
+                    return
+
+    def _system_line(self, buf: Bytes, table: Table, columns: Columns, dead: list[DeadLetter]) -> None:
+        cursor = self._work.cursor
+        start, end = int(cursor[C_POS]), int(cursor[kernel.C_LINE_END])
+        frame = table[cursor[C_FRAME]]
+        line = buf[start:end].tobytes()
+        try:
+            event, after = parse_line(line, int(frame[PORT_COLUMN]), self.context, int(frame[RECV_US]))
+        except LineError as error:
+            self._collect(buf, table, dead)
+            dead.append(_letter(frame, int(cursor[C_LINE]), error.reason, line))
+        else:
+            self._put(columns, event, frame, int(frame[PORT_COLUMN]), int(cursor[C_LINE]))
+            if after.layout != self._layout:
+                self.context = after
+        cursor[C_POS] = cursor[kernel.C_NEXT]
+        cursor[C_LINE] += 1
+
+    def _fact(self, buf: Bytes, frame: npt.NDArray[np.int64], columns: Columns, dead: list[DeadLetter]) -> None:
+        raw = buf[frame[START] : frame[START] + frame[LENGTH]].tobytes()
+        try:
+            fact = decode_fact(raw)
+            if fact.kind not in _FACT_KINDS or fact.port not in PORT:
+                raise ValueError(f"unknown kind {fact.kind!r} or port {fact.port!r}")
+        except ValueError:
+            dead.append(_letter(frame, 0, REASONS[BAD_FACT], raw))
+            return
+        if is_new_connection(fact):
+            self.context = self.context.reconnected(fact.port)
+        clock = self.context.clock1
+        event: Event = {
+            "kind": fact.kind,
+            "symbol": fact.symbol,
+            "trading_date": None if clock is None else clock // DAY_US,
+            "raw": detail_bytes(fact),
+        }
+        self._put(columns, event, frame, PORT[fact.port], 0)
+
+    def _put(self, columns: Columns, event: Event, frame: npt.NDArray[np.int64], port: int, line: int) -> None:
+        """Store one event that Python made."""
+        cursor = self._work.cursor
+        row, raw_at = int(cursor[C_ROW]), int(cursor[C_RAW])
+        if row >= columns.wide.shape[1]:
+            raise ValueError("a frame holds more lines than it declares")
+        columns.wide[W_EPOCH, row] = frame[EPOCH]
+        columns.wide[W_SEQ, row] = frame[SEQ] + line
+        columns.wide[W_RECV, row] = frame[RECV_US]
+        columns.narrow[N_INSTANCE, row] = frame[INSTANCE]
+        columns.narrow[N_PORT, row] = port
+        bit = 1 << (row & 7)
+        for name, value in event.items():
+            if value is None or name == "raw":
+                continue
+            if name == "summary":
+                columns.bits[B_SUMMARY, row >> 3] |= bit if value else 0
+            elif name in WIDE:
+                columns.wide[WIDE.index(name), row] = value
+                columns.bits[WIDE.index(name), row >> 3] |= bit
+            else:
+                if name in COLUMN_OF:
+                    value = self._texts.code(COLUMN_OF.index(name), value)
+                code = _ENUM_CODES.get(name, {}).get(value, value)
+                columns.narrow[NARROW.index(name), row] = code
+                columns.bits[B_NARROW + NARROW.index(name), row >> 3] |= bit
+        if event.get("raw") is not None:
+            raw = np.frombuffer(event["raw"], dtype=np.uint8)
+            columns.raw[raw_at : raw_at + len(raw)] = raw
+            columns.bits[B_RAW, row >> 3] |= bit
+            raw_at += len(raw)
+        columns.raw_ends[row + 1] = raw_at
+        cursor[C_ROW], cursor[C_RAW] = row + 1, raw_at
+
+    def _collect(self, buf: Bytes, table: Table, dead: list[DeadLetter]) -> None:
+        """Take over the lines the kernel refused."""
+        for start, end, frame, line, code in self._work.errors[: self._work.cursor[C_ERRORS]].tolist():
+            dead.append(_letter(table[frame], line, REASONS[code], buf[start:end].tobytes()))
+        self._work.cursor[C_ERRORS] = 0
+
+
+def is_new_connection(fact: Fact) -> bool:
+    """Does the fact say that a connection was opened (layout and clocks start anew)?"""
+    return fact.kind == "connected" and fact.detail.get("phase") == "open"
+
+
+def _letter(frame: npt.NDArray[np.int64], line: int, reason: str, raw: bytes) -> DeadLetter:
+    instance, epoch, seq = int(frame[INSTANCE]), int(frame[EPOCH]), int(frame[SEQ]) + line
+    return DeadLetter(
+        reason,
+        raw,
+        {"spool": [instance, epoch, seq]},
+        f"spool/{instance}",
+        EventId(instance, epoch, seq, 0),
+        {"port": PORTS[int(frame[PORT_COLUMN])], "recv_time_us": str(int(frame[RECV_US]))},
+    )
+
+
+def line_at(buf: Bytes, table: Table, epoch: int, seq: int) -> bytes:
+    """The bytes of one line, without its line end; empty where the frames do not hold it."""
+    hits = np.flatnonzero((table[:, EPOCH] == epoch) & (table[:, SEQ] <= seq) & (seq < table[:, SEQ] + table[:, COUNT]))
+    if not len(hits):
+        return b""
+    frame = table[hits[0]]
+    lines = buf[frame[START] : frame[START] + frame[LENGTH]].tobytes().split(b"\n")
+    return lines[seq - int(frame[SEQ])].removesuffix(b"\r")
+
+
+def warm() -> None:
+    """Compile every kernel of the parser by parsing one line of each kind."""
+    lines = (
+        b"T,20240102 09:30:00\nQ,A,1.5,1,09:30:00.1,5,1,1.4,1,1.6,1,,,,,C,01,\nP,A,,,,,,,,,,,,,,,,\nC,A,I,,,1.0,1,1,,1,\n"
+    )
+    depth = b"3,A,1,,B,1.0,1,1,2,09:30:00,2024-01-02,\n7,A,B,1.0,1,1,2,,,\nS,KEY,1\nF,A,\n"
+    parser = LineParser()
+    parser.parse([Frame(0, PORT["level1"], 1, 0, 4, 0, lines), Frame(0, PORT["level2"], 1, 4, 4, 0, depth)])
+    parser._texts.grow()
+
+

@@ -1,0 +1,186 @@
+"""What a kernel has to read from each type of line, as tables: one row per field, in the order of the checks.
+
+A row says: which field of the line, how to read it, into which slot, and whether it may be empty. The order is that of
+reference_parser, so that both name the same reason for a line with several faults. The programs of Q and P follow the
+layout in force and are built anew when it changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline_orchestrator.ingestion import columns as col
+from pipeline_orchestrator.ingestion import layout as lay
+from pipeline_orchestrator.ingestion.columns import B_NARROW
+from pipeline_orchestrator.market.events import KIND
+
+# Columns of a program's row.
+P_FIELD: Final = 0
+P_READER: Final = 1
+P_SLOT: Final = 2
+P_REQUIRED: Final = 3
+
+# Readers (see kernel_fields).
+R_PRICE: Final = 0
+R_INTEGER: Final = 1
+R_SMALL: Final = 2
+R_UNSIGNED: Final = 3
+R_TIME: Final = 4
+R_DATE: Final = 5
+R_SIDE: Final = 6
+R_DAY_CODE: Final = 7
+R_SYMBOL: Final = 8
+R_TEXT: Final = 9
+R_DELAY: Final = 10  # not zero: the line is kept as it is
+R_CONTENTS: Final = 11  # Message Contents -> basis
+R_LETTER: Final = 12  # I or X
+R_TRADE_TYPE: Final = 13  # one letter -> basis
+
+# Slots: the columns first (wide, then narrow), then what only the kernel needs.
+X_DATE: Final = B_NARROW + len(col.NARROW)
+X_TIME: Final = X_DATE + 1
+X_TIME2: Final = X_DATE + 2
+X_CODE: Final = X_DATE + 3
+X_DELAY: Final = X_DATE + 4
+SLOTS: Final = X_DATE + 5
+
+# Programs.
+Q_LINE: Final = 0
+Q_TRADE: Final = 1
+Q_QUOTE: Final = 2
+P_LINE: Final = 3
+ORDER: Final = 4
+ORDER_DELETE: Final = 5
+LEVEL: Final = 6
+LEVEL_DELETE: Final = 7
+C_TYPED: Final = 8
+C_PLAIN: Final = 9
+PROGRAMS: Final = 10
+_LONGEST: Final = 16
+
+KIND_OF_TYPE: Final = np.full(256, -1, dtype=np.int64)  # depth types, by their letter
+for _letter, _kind in (
+    ("3", "order_add"),
+    ("0", "order_add"),
+    ("6", "order_add"),
+    ("4", "order_change"),
+    ("5", "order_delete"),
+    ("7", "level_set"),
+    ("8", "level_set"),
+    ("9", "level_delete"),
+):
+    KIND_OF_TYPE[ord(_letter)] = KIND[_kind]
+
+Row = tuple[int, int, int, int]
+
+
+def _n(column: int) -> int:
+    return B_NARROW + column
+
+
+def _correction(at: int) -> list[Row]:
+    return [
+        (at, R_DATE, X_DATE, 0),
+        (at + 1, R_TIME, X_TIME, 0),
+        (at + 2, R_PRICE, col.W_PRICE, 0),
+        (at + 3, R_INTEGER, col.W_SIZE, 0),
+        (at + 4, R_INTEGER, col.W_TICK_ID, 0),
+        (at + 5, R_TEXT, _n(col.N_CONDITIONS), 0),
+        (at + 6, R_SMALL, _n(col.N_CENTER), 0),
+    ]
+
+
+_SYMBOL: Row = (1, R_SYMBOL, _n(col.N_SYMBOL), 1)
+_FIXED: Final[dict[int, list[Row]]] = {
+    ORDER: [
+        _SYMBOL,
+        (2, R_UNSIGNED, col.W_ORDER_ID, 0),
+        (3, R_TEXT, _n(col.N_MMID), 0),
+        (4, R_SIDE, _n(col.N_SIDE), 1),
+        (5, R_PRICE, col.W_PRICE, 1),
+        (6, R_INTEGER, col.W_SIZE, 1),
+        (7, R_UNSIGNED, col.W_PRIORITY, 0),
+        (8, R_SMALL, _n(col.N_PRECISION), 0),
+        (9, R_TIME, X_TIME, 0),
+        (10, R_DATE, X_DATE, 0),
+    ],
+    ORDER_DELETE: [
+        _SYMBOL,
+        (2, R_UNSIGNED, col.W_ORDER_ID, 0),
+        (3, R_TEXT, _n(col.N_MMID), 0),
+        (4, R_SIDE, _n(col.N_SIDE), 1),
+        (5, R_TIME, X_TIME, 0),
+        (6, R_DATE, X_DATE, 0),
+    ],
+    LEVEL: [
+        _SYMBOL,
+        (2, R_SIDE, _n(col.N_SIDE), 1),
+        (3, R_PRICE, col.W_PRICE, 1),
+        (4, R_INTEGER, col.W_SIZE, 1),
+        (5, R_SMALL, _n(col.N_ORDER_COUNT), 0),
+        (6, R_SMALL, _n(col.N_PRECISION), 0),
+        (7, R_TIME, X_TIME, 0),
+        (8, R_DATE, X_DATE, 0),
+    ],
+    LEVEL_DELETE: [
+        _SYMBOL,
+        (2, R_SIDE, _n(col.N_SIDE), 1),
+        (3, R_PRICE, col.W_PRICE, 1),
+        (4, R_TIME, X_TIME, 0),
+        (5, R_DATE, X_DATE, 0),
+    ],
+    C_TYPED: [
+        _SYMBOL,
+        (2, R_LETTER, _n(col.N_CORRECTION), 1),
+        (3, R_TRADE_TYPE, _n(col.N_BASIS), 0),
+        *_correction(4),
+    ],
+    C_PLAIN: [_SYMBOL, (2, R_LETTER, _n(col.N_CORRECTION), 1), *_correction(3)],
+}
+
+
+def build(layout: Sequence[str]) -> npt.NDArray[np.int64]:
+    """All programs for a layout: [program, row, P_...]; the first row of a program holds its length at [0, P_FIELD]."""
+    where = [int(position) for position in lay.positions(layout)]
+    common: list[Row] = [
+        (where[lay.T_BID], R_PRICE, col.W_BID, 0),
+        (where[lay.T_BID_SIZE], R_INTEGER, col.W_BID_SIZE, 0),
+        (where[lay.T_ASK], R_PRICE, col.W_ASK, 0),
+        (where[lay.T_ASK_SIZE], R_INTEGER, col.W_ASK_SIZE, 0),
+        (where[lay.T_VOLUME], R_INTEGER, col.W_VOLUME, 0),
+        (where[lay.T_DATE], R_DATE, X_DATE, 0),
+        (where[lay.T_DAY_CODE], R_DAY_CODE, X_CODE, 0),
+    ]
+    head: list[Row] = [
+        (where[lay.T_SYMBOL], R_SYMBOL, _n(col.N_SYMBOL), 1),
+        (where[lay.T_DELAY], R_DELAY, X_DELAY, 0),
+    ]
+    times: list[Row] = [
+        (where[lay.T_BID_TIME], R_TIME, X_TIME, 0),
+        (where[lay.T_ASK_TIME], R_TIME, X_TIME2, 0),
+    ]
+    contents: list[Row] = [(where[lay.T_CONTENTS], R_CONTENTS, _n(col.N_BASIS), 0)]
+    if where[lay.T_PRICE] < 0 or where[lay.T_SIZE] < 0:
+        contents = []  # without price and size in the layout there are no trades
+    trade: list[Row] = [
+        (where[lay.T_PRICE], R_PRICE, col.W_PRICE, 1),
+        (where[lay.T_SIZE], R_INTEGER, col.W_SIZE, 1),
+        (where[lay.T_TICK_ID], R_INTEGER, col.W_TICK_ID, 0),
+        (where[lay.T_CENTER], R_SMALL, _n(col.N_CENTER), 0),
+        (where[lay.T_CONDITIONS], R_TEXT, _n(col.N_CONDITIONS), 0),
+        (where[lay.T_AGGRESSOR], R_SMALL, _n(col.N_AGGRESSOR), 0),
+        (where[lay.T_TIME], R_TIME, X_TIME, 0),
+    ]
+    programs = {**_FIXED, Q_LINE: head + contents + common, Q_TRADE: trade, Q_QUOTE: times}
+    programs[P_LINE] = head + common + times
+    table = np.full((PROGRAMS, _LONGEST, 4), -1, dtype=np.int64)
+    for program, rows in programs.items():
+        present = [row for row in rows if row[0] >= 0]
+        table[program, 0, P_FIELD] = len(present)
+        for index, row in enumerate(present):
+            table[program, index + 1] = row
+    return table
