@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline_orchestrator.market.events import DICTIONARY_STRINGS, TOPICS, arrow_schema, enum_symbols
-from pipeline_orchestrator.transport.avro_decode_kernel import OTHER_SCHEMA, REASONS
+from pipeline_orchestrator.transport.avro_decode_kernel import REASONS
 from pipeline_orchestrator.transport.avro_reader import AvroReader
 from pipeline_orchestrator.transport.avro_reference import ReferenceCodec
 from pipeline_orchestrator.transport.avro_writer import AvroWriter
@@ -52,27 +53,39 @@ class AvroCodec:
     def decode(self, values: Sequence[bytes | None]) -> tuple[pa.RecordBatch, list[tuple[int, str]]]:
         """Good values as rows in order, and (index, reason) of the others. Never raises for their content."""
         present = [value or b"" for value in values]  # a tombstone is no event: refused as unframed
+        ends = np.cumsum(np.fromiter(map(len, present), np.int64, len(present)))
+        begins = np.concatenate([np.zeros(1, np.int64), ends])[: len(present)]
+        return self.decode_spans(np.frombuffer(b"".join(present), np.uint8), begins, ends)
+
+    def decode_spans(
+        self, data: npt.NDArray[np.uint8], begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
+    ) -> tuple[pa.RecordBatch, list[tuple[int, str]]]:
+        """Like `decode`, of the values `data[begins[i]:ends[i]]`; an end before its begin is an absent value."""
+        if begins.size > 1 and int((ends - begins).sum()) > MAX_BYTES:
+            return self._decode_halves(data, begins, ends)
         if self.reader is None:
-            return self._reference.decode(present)
-        if sum(map(len, present)) > MAX_BYTES and len(present) > 1:
-            return self._decode_halves(present)
-        rows, errors = self.reader.decode(present)
+            return self._reference.decode(_values(data, begins, ends))
+        rows, errors = self.reader.decode(data, begins, ends)
         refused = np.flatnonzero(errors)
-        unknown = refused[errors[refused] == OTHER_SCHEMA]
-        if self._older and any(_schema_of(present[i]) in self._older for i in unknown):
-            return self._reference.decode(present)
+        if self._older and any(
+            int.from_bytes(value[1:HEADER_BYTES], "big") in self._older
+            for value in _values(data, begins[refused], ends[refused])
+        ):
+            return self._reference.decode(_values(data, begins, ends))
         return rows, [(int(i), REASONS[errors[i]]) for i in refused]
 
-    def _decode_halves(self, values: list[bytes]) -> tuple[pa.RecordBatch, list[tuple[int, str]]]:
-        half = len(values) // 2
-        first, bad = self.decode(values[:half])
-        second, more = self.decode(values[half:])
+    def _decode_halves(
+        self, data: npt.NDArray[np.uint8], begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
+    ) -> tuple[pa.RecordBatch, list[tuple[int, str]]]:
+        half = begins.size // 2
+        first, bad = self.decode_spans(data, begins[:half], ends[:half])
+        second, more = self.decode_spans(data, begins[half:], ends[half:])
         table = pa.Table.from_batches([first, second]).unify_dictionaries().combine_chunks()
         return table.to_batches()[0], bad + [(half + index, reason) for index, reason in more]
 
 
-def _schema_of(value: bytes) -> int:
-    return int.from_bytes(value[1:HEADER_BYTES], "big")
+def _values(data: npt.NDArray[np.uint8], begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> list[bytes]:
+    return [data[begin:end].tobytes() for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
 
 
 def warm() -> None:

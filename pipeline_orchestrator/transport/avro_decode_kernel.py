@@ -213,7 +213,8 @@ def _decode_row(  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def decode_rows(  # type: ignore[no-untyped-def]
     data,
-    starts,
+    payload_begins,
+    payload_ends,
     schema_id,
     ops,
     null_branch,
@@ -227,17 +228,17 @@ def decode_rows(  # type: ignore[no-untyped-def]
     valid,
     errors,
 ):
-    """Decode payloads `data[starts[i]:starts[i+1]]`; good ones fill the matrices from column 0 without holes.
+    """Decode payloads `data[begin:end]`; good ones fill the matrices from column 0 without holes.
 
     `errors[i]` tells why payload i was refused (OK = it was not). In `begins`/`lengths` a null string has length
     -1; a list's length is its number of items. Returns the number of good rows.
     """
     row = 0
-    for i in range(starts.size - 1):
+    for i in range(payload_begins.size):
         error = _decode_row(
             data,
-            starts[i],
-            starts[i + 1],
+            payload_begins[i],
+            payload_ends[i],
             schema_id,
             ops,
             null_branch,

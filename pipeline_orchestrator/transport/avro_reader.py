@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -39,28 +37,25 @@ class AvroReader:
         self._wide, self._narrow = plan.count(*WIDE), plan.count(*NARROW)
         self._spans, self._nullable = plan.count(*SPANS), int((plan.null_slots >= 0).sum())
 
-    def decode(self, values: Sequence[bytes]) -> tuple[pa.RecordBatch, npt.NDArray[np.uint8]]:
-        """The good payloads as rows, in order, and per payload a code: index into avro_decode_kernel.REASONS."""
-        data = np.frombuffer(b"".join(values), np.uint8)
-        starts = np.zeros(len(values) + 1, np.int64)
-        np.cumsum(np.fromiter(map(len, values), np.int64, len(values)), out=starts[1:])
-        return self.decode_spans(data, starts)
+    def decode(self, data: Bytes, begins: Int64s, ends: Int64s) -> tuple[pa.RecordBatch, npt.NDArray[np.uint8]]:
+        """The good ones of the payloads `data[begins[i]:ends[i]]` as rows, in order, and per payload a code.
 
-    def decode_spans(self, data: Bytes, starts: Int64s) -> tuple[pa.RecordBatch, npt.NDArray[np.uint8]]:
-        """Like `decode`, of payloads `data[starts[i]:starts[i + 1]]` (2 GiB of data at most)."""
-        count = starts.size - 1
+        The code is an index into avro_decode_kernel.REASONS, 0 for a good payload.
+        """
+        count = begins.size
         errors = np.zeros(count, np.uint8)
         wide_buffer = pa.allocate_buffer(self._wide * count * 8)
         narrow_buffer = pa.allocate_buffer(self._narrow * count * 4)
         wide = np.frombuffer(wide_buffer, np.int64).reshape(self._wide, count)
         narrow = np.frombuffer(narrow_buffer, np.int32).reshape(self._narrow, count)
-        begins = np.empty((self._spans, count), np.int64)
+        places = np.empty((self._spans, count), np.int64)
         lengths = np.empty((self._spans, count), np.int64)
         valid = np.empty((self._nullable, count), np.bool_)
         plan = self._plan
         rows = kernel.decode_rows(
             data,
-            starts,
+            begins,
+            ends,
             self._schema_id,
             plan.ops,
             plan.null_branch,
@@ -69,7 +64,7 @@ class AvroReader:
             plan.null_slots,
             wide,
             narrow,
-            begins,
+            places,
             lengths,
             valid,
             errors,
@@ -100,7 +95,7 @@ class AvroReader:
                 bits = pa.py_buffer(np.packbits(narrow[slot, :rows].astype(np.bool_), bitorder="little"))
                 columns.append(pa.Array.from_buffers(field.type, rows, [bitmap, bits], nulls))
             else:
-                spans = (begins[slot, :rows], lengths[slot, :rows])
+                spans = (places[slot, :rows], lengths[slot, :rows])
                 columns.append(_from_spans(op, field, data, *spans, bitmap, nulls))
         return pa.RecordBatch.from_arrays(columns, schema=self._schema), errors
 

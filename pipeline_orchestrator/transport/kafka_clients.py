@@ -12,7 +12,8 @@ import ssl
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from config.sections import KafkaConfig
@@ -83,21 +84,6 @@ async def within(seconds: float, work: Awaitable[T], verb: str, kafka: KafkaConf
         raise cannot(verb, kafka, error) from error
 
 
-async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
-    """Stop a consumer within a deadline; a cluster that does not answer cannot hold us.
-
-    aiokafka's stop can raise CancelledError though nobody cancelled (its issue 647): only a true cancel passes.
-    """
-    try:
-        await asyncio.wait_for(consumer.stop(), STOP_SECONDS)
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-    except (TimeoutError, KafkaError, OSError):
-        await _close_client(consumer)
-
-
 async def stop_producer(producer: AIOKafkaProducer, *, flush: bool = True) -> None:
     """Stop a producer; with `flush=False`, or when flushing takes too long, what it still holds is given up.
 
@@ -113,14 +99,14 @@ async def stop_producer(producer: AIOKafkaProducer, *, flush: bool = True) -> No
     sender = producer._sender.sender_task  # private: see the docstring; aiokafka is pinned below 0.15
     if sender is not None and not sender.done():
         sender.cancel()
-    await _close_client(producer)
+    await close_client(producer.client)
     if sender is not None:
         await asyncio.wait([sender], timeout=STOP_SECONDS)
     producer._closed = True  # nothing is left to stop; otherwise its finaliser complains
 
 
-async def _close_client(owner: AIOKafkaConsumer | AIOKafkaProducer) -> None:
-    client = owner.client if isinstance(owner, AIOKafkaProducer) else owner._client  # no public name on the consumer
+async def close_client(client: AIOKafkaClient) -> None:
+    """Close a client's connections within a deadline."""
     try:
         await asyncio.wait_for(client.close(), STOP_SECONDS)
     except (TimeoutError, KafkaError, OSError):

@@ -19,8 +19,9 @@ from pipeline_orchestrator.market.events import TOPICS
 from pipeline_orchestrator.record import Batch, LogBounds, Output
 from pipeline_orchestrator.transport.avro_codec import AvroCodec
 from pipeline_orchestrator.transport.dead_letter import dead_letter_rows
-from pipeline_orchestrator.transport.incoming_batches import Fetched, to_batch
-from pipeline_orchestrator.transport.outgoing_batches import key_bytes, split
+from pipeline_orchestrator.transport.incoming_batches import to_batch
+from pipeline_orchestrator.transport.outgoing_batches import Int64s, key_bytes, split
+from pipeline_orchestrator.transport.record_set import spans_of_values
 
 READ_SECONDS = 0.25
 
@@ -156,17 +157,18 @@ class MemorySource:
             raise EndOfInputError(f"{self.topic} is read up to its end")
         if not self.lag_records:
             await self._log.wait(READ_SECONDS)
-        fetched, left = {}, self._max_rows
+        fetched: dict[int, tuple[Int64s, list[bytes | None]]] = {}
+        left = self._max_rows
         for partition in self._partitions:
             first = self.positions[partition]
             records = self._log.records(self.topic, partition, first, left)
             left -= len(records)
             if records:
                 offsets = np.arange(first, first + len(records), dtype=np.int64)
-                fetched[partition] = Fetched(offsets, [value for _, value in records], {})
+                fetched[partition] = (offsets, [value for _, value in records])
         if not fetched:
             return None
-        batch = to_batch(self._codec, fetched, log_id=self.log_id, fetched_ns=time.monotonic_ns())
+        batch = to_batch(self._codec, spans_of_values(fetched), log_id=self.log_id, fetched_ns=time.monotonic_ns())
         for part in batch.ranges:
             self.positions[part.partition] = part.last + 1
         return batch

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from typing import Any
 
 import pyarrow as pa
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from config.sections import KafkaConfig
 from pipeline_orchestrator.market.events import DLQ, EVENTS
 from pipeline_orchestrator.transport.avro_codec import AvroCodec
-from pipeline_orchestrator.transport.kafka_clients import aiokafka_options, stop_consumer, within
+from pipeline_orchestrator.transport.kafka_clients import within
+from pipeline_orchestrator.transport.kafka_fetch import PARTITION_BYTES, KafkaFetch
+from pipeline_orchestrator.transport.record_set import parse_record_sets
 
 Identity = tuple[int | str, ...]
 
@@ -41,17 +41,14 @@ async def read_record_identities(
 
     A record that cannot be decoded has the identity ("undecodable", CRC-32 of its value). Raises NotConnectedError.
     """
-    consumer = AIOKafkaConsumer(
-        **aiokafka_options(kafka), group_id=None, auto_offset_reset="none", max_partition_fetch_bytes=64 * 1024
-    )
-    places = {TopicPartition(prefix + topic, partition): offset for partition, offset in offsets.items()}
+    fetch = KafkaFetch(kafka, prefix + topic, list(offsets), max_bytes=len(offsets) * PARTITION_BYTES)
     try:
-        await within(READ_SECONDS, consumer.start(), "connect to", kafka)
-        values = await within(READ_SECONDS, _read(consumer, places), f"read back from {topic} of", kafka)
+        await fetch.open()
+        values = await within(READ_SECONDS, _read(fetch, offsets), f"read back from {topic} of", kafka)
     finally:
-        await stop_consumer(consumer)
+        await fetch.close()
     codec = AvroCodec(topic)
-    return {place.partition: _identity(codec, values.get(place)) for place in places}
+    return {partition: _identity(codec, values.get(partition)) for partition in offsets}
 
 
 async def read_record_identity(
@@ -61,20 +58,18 @@ async def read_record_identity(
     return (await read_record_identities(kafka, topic, {partition: offset}, prefix=prefix))[partition]
 
 
-async def _read(consumer: AIOKafkaConsumer, places: dict[Any, int]) -> dict[Any, bytes | None]:
-    beginning = await consumer.beginning_offsets(list(places))
-    end = await consumer.end_offsets(list(places))
-    wanted = {place: offset for place, offset in places.items() if beginning[place] <= offset < end[place]}
-    values: dict[Any, bytes | None] = {}
-    if not wanted:
-        return values
-    consumer.assign(list(wanted))
-    for place, offset in wanted.items():
-        consumer.seek(place, offset)
+async def _read(fetch: KafkaFetch, offsets: Mapping[int, int]) -> dict[int, bytes | None]:
+    beginning, end = await fetch.ends()
+    wanted = {p: offset for p, offset in offsets.items() if beginning[p] <= offset < end[p]}
+    fetch.seek({p: wanted.get(p, end[p]) for p in offsets})
+    values: dict[int, bytes | None] = {}
     while len(values) < len(wanted):
-        for place, records in (await consumer.getmany(timeout_ms=1000)).items():
-            if place not in values:
-                values[place] = (records[0].value or b"") if records[0].offset == wanted[place] else None
+        spans = parse_record_sets(await fetch.fetch(READ_SECONDS))
+        fetch.moved(spans.next_offsets)
+        for run in spans.runs:
+            if run.partition in wanted and run.partition not in values:
+                found = spans.offsets[run.start] == wanted[run.partition]
+                values[run.partition] = (spans.value(run.start) or b"") if found else None
     return values
 
 
