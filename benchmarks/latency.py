@@ -64,7 +64,7 @@ def read_features(bench_: Bench) -> list[tuple[str, bool, int, float]]:
 
 
 def latencies(rows: list[tuple[str, bool, int, float]], sent_log: Path) -> tuple[Floats, Floats, float]:
-    """From receipt and from the socket, milliseconds, after the warm-up; and the share of rows that found their line."""
+    """Milliseconds from receipt and from the socket, after the warm-up; and the share of rows that found their line."""
     sent: dict[tuple[str, bool], list[int]] = defaultdict(list)
     first = 0
     for line in read_sent_log(sent_log):
