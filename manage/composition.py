@@ -1,7 +1,7 @@
 """From a request to a running pipeline: addresses of what is embedded, component specs, orchestrator, watches.
 
-The stages come from `pipeline_orchestrator.topology`; this module adds what only the daemon knows: embedded services,
-the simulator, and the ports they get before anything runs.
+The components come from `pipeline_orchestrator.topology`; this module adds what only the daemon knows: the simulator,
+and the ports that it and the embedded services get before anything runs.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import json
 import socket
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
+
+from pydantic import SecretStr
 
 from config.sections import Settings
 from manage.budget_watch import BudgetWatch
@@ -30,13 +30,7 @@ from pipeline_orchestrator.telemetry.logs import LogEvent
 
 LOOPBACK = "127.0.0.1"
 SIMULATOR = "simulator/0"
-_NEEDS = {
-    "ingestion": ("kafka/0",),
-    "processing": ("kafka/0",),
-    "storage": ("kafka/0", "clickhouse/0"),
-    "cache": ("kafka/0", "redis/0", "clickhouse/0"),
-}
-"""Which embedded services a stage must outlive in stopping, and wait for in becoming ready."""
+_NO_LOGIN = {"username": "", "password": SecretStr("")}  # embedded services listen on loopback and know no users
 
 
 def free_ports(count: int) -> list[int]:
@@ -56,9 +50,14 @@ def effective_settings(request: Request) -> Settings:
     if settings.services.mode == "embedded":
         kafka, clickhouse, redis = free_ports(3)
         updates: dict[str, Any] = {  # Any: values of several types
-            "kafka": {"bootstrap_servers": f"{LOOPBACK}:{kafka}", "log_id": f"embedded-{uuid.uuid4()}"},
-            "clickhouse": {"host": LOOPBACK, "port": clickhouse, "secure": False},
-            "redis": {"host": LOOPBACK, "port": redis, "username": ""},
+            "kafka": {
+                "bootstrap_servers": f"{LOOPBACK}:{kafka}",
+                "log_id": f"embedded-{uuid.uuid4()}",
+                "security_protocol": "PLAINTEXT",
+                "sasl_mechanism": "",
+            },
+            "clickhouse": {"host": LOOPBACK, "port": clickhouse, "secure": False, **_NO_LOGIN, "username": "default"},
+            "redis": {"host": LOOPBACK, "port": redis, **_NO_LOGIN},
         }
         settings = _with(settings, updates)
     if "simulate" in request.options:
@@ -71,41 +70,6 @@ def effective_settings(request: Request) -> Settings:
 def _with(settings: Settings, sections: Mapping[str, Mapping[str, Any]]) -> Settings:  # Any: values of several types
     changed = {name: getattr(settings, name).model_copy(update=dict(values)) for name, values in sections.items()}
     return settings.model_copy(update=changed)
-
-
-def embedded_specs(settings: Settings, state: Path) -> list[ComponentSpec]:
-    """The services that run as components of this daemon; none unless the mode is embedded."""
-    if settings.services.mode != "embedded":
-        return []
-    data, kafka_port = state / "embedded", int(settings.kafka.bootstrap_servers.rpartition(":")[2])
-    clickhouse, redis = settings.clickhouse, settings.redis
-    configs: dict[str, dict[str, Any]] = {  # Any: JSON
-        "kafka": {"host": LOOPBACK, "port": kafka_port, "partitions": settings.kafka.partitions},
-        "clickhouse": {
-            "host": clickhouse.host,
-            "port": clickhouse.port,
-            "data_dir": str(data / "clickhouse"),
-            "user": clickhouse.username,
-            "password": clickhouse.password.get_secret_value(),
-        },
-        "redis": {
-            "host": redis.host,
-            "port": redis.port,
-            "data_dir": str(data / "redis"),
-            "password": redis.password.get_secret_value(),
-        },
-    }
-    return [
-        ComponentSpec(
-            id=f"{name}/0",
-            kind="service",
-            builder=f"embedded_{name}",
-            config=json.dumps(config),
-            placement=Placement.SPAWNED,
-            embedded=True,
-        )
-        for name, config in configs.items()
-    ]
 
 
 def simulator_spec(settings: Settings, wished: Mapping[str, Any], stages: Iterable[str]) -> ComponentSpec:  # Any: JSON
@@ -129,21 +93,6 @@ def simulator_spec(settings: Settings, wished: Mapping[str, Any], stages: Iterab
     )
 
 
-def all_specs(settings: Settings, request: Request, stages: Sequence[ComponentSpec]) -> list[ComponentSpec]:
-    """Services, stages, simulator, each after what it depends on."""
-    services = embedded_specs(settings, request.state)
-    known = {spec.id for spec in services}
-    wired = []
-    for spec in stages:
-        needed = tuple(name for name in _NEEDS.get(spec.id.partition("/")[0], ()) if name in known)
-        missing = tuple(name for name in needed if name not in spec.depends_on)
-        wired.append(replace(spec, depends_on=spec.depends_on + missing) if missing else spec)
-    simulated = request.options.get("simulate")
-    if simulated is not None:
-        wired.append(simulator_spec(settings, simulated, [spec.id for spec in stages]))
-    return [*services, *wired]
-
-
 class SupervisedPipeline:
     """The daemon's Pipeline: a PipelineOrchestrator, and the watches that tell it of services and budgets."""
 
@@ -151,9 +100,11 @@ class SupervisedPipeline:
         from pipeline_orchestrator.topology import specs_for
 
         self.settings = effective_settings(request)
-        stages = specs_for(self.settings, request.state)
-        self.specs = all_specs(self.settings, request, stages)
+        self.specs = list(specs_for(self.settings, request.state))
+        if (wished := request.options.get("simulate")) is not None:
+            self.specs.append(simulator_spec(self.settings, wished, [spec.id for spec in self.specs]))
         self.orchestrator = PipelineOrchestrator(self.settings, self.specs, state_dir=request.state, lock=lock, log=log)
+        self.ready_limit: float | None = None  # None: a daemon goes on trying, whoever started it gives up
         self._forced = False
         self._services = ServiceWatch(self.settings, self.orchestrator)
         self._budgets = BudgetWatch(self.settings, request.state, request.log_directory, self.orchestrator)
@@ -167,7 +118,14 @@ class SupervisedPipeline:
         """See daemon.Pipeline."""
         self._watching = [asyncio.create_task(self._services.run()), asyncio.create_task(self._budgets.run())]
         await self.orchestrator.start(wait=False)
-        await self.orchestrator.supervisor.wait_ready()
+        self.launched()
+        if self.ready_limit is None:
+            await self.orchestrator.supervisor.wait_ready()
+        else:
+            await self.orchestrator.wait_ready(self.ready_limit)
+
+    def launched(self) -> None:
+        """Called once the supervisor has its components; for what a special pipeline adds."""
 
     async def wait(self) -> None:
         """See daemon.Pipeline."""

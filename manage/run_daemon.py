@@ -15,15 +15,21 @@ def run_daemon(
     request: Request,
     announce: Callable[[Mapping[str, Any]], None] = lambda _: None,  # Any: JSON
     build: Build | None = None,
+    hold: Callable[[Daemon], None] = lambda _: None,
 ) -> int:
-    """Run until stopped; the exit code. Raises CliError when it cannot begin. `build` None = the real pipeline."""
+    """Run until stopped; the exit code. Raises CliError when it cannot begin.
+
+    `build` None = the real pipeline; `hold` is given the daemon before it runs.
+    """
     confine("pipeline")
     if build is None:
         from manage.composition import SupervisedPipeline
 
         build = SupervisedPipeline
     log = log_writer(request.settings, request.state)
+    daemon = Daemon(request, build, log, announce)
+    hold(daemon)
     try:
-        return asyncio.run(Daemon(request, build, log, announce).run())
+        return asyncio.run(daemon.run())
     finally:
         log.close()

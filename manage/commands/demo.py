@@ -1,0 +1,50 @@
+"""`demo`: the whole pipeline in one foreground program, with a simulated feed and embedded services."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from manage.options import DURATION, common
+from manage.terminal import Terminal
+
+
+@click.command()
+@click.option("--rate", default="1000", show_default=True, metavar="R", help="Market lines per second, or max.")
+@click.option(
+    "--symbols", "count", default=8, show_default=True, type=click.IntRange(1, 2000), help="How many symbols."
+)
+@click.option(
+    "--replay",
+    default="",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    help="A LOBSTER message file (its order book file beside it) instead of a generated market.",
+)
+@click.option("--speed", default="1x", show_default=True, metavar="1x|10x|max", help="With --replay.")
+@click.option("--duration", type=DURATION, default=None, help="End after this long. Default: Ctrl-C.")
+@click.option(
+    "--state-dir", default="", metavar="DIR", help="Keep the state here. Default: a fresh one, removed again."
+)
+@common
+def demo(
+    terminal: Terminal, rate: str, count: int, replay: str, speed: str, duration: float | None, state_dir: str
+) -> int:
+    """Everything embedded, a simulated feed, nothing to install; ends with the counts at every station.
+
+    \b
+    manage_pipeline.py demo
+    manage_pipeline.py demo --rate 5000 --symbols 50 --duration 20s
+    Related: start --simulate, status, monitor
+    """
+    say = terminal.text if terminal.for_people else terminal.note
+    say("Demo: starting an embedded feed, broker and stores")
+    from manage.demo_session import DemoSession
+
+    wished: dict[str, Any] = {"rate": rate}  # Any: JSON
+    if replay:
+        wished = {"replay": [str(Path(replay).resolve())], "speed": speed}
+    session = DemoSession(terminal, wished, count, duration, Path(state_dir).resolve() if state_dir else None)
+    return session.run()

@@ -1,0 +1,168 @@
+"""The demo's pipeline: everything embedded, first trade timed, and at the end the account of every station.
+
+The account is taken between the feed's end and the services': the simulator stops first, what it sent works its way
+through, then each station is asked what it holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import aiohttp
+
+from manage.composition import SIMULATOR, SupervisedPipeline
+from manage.daemon import Request
+from manage.instance import start_ticks
+from manage.stations import Account, ClickHouseReader, count_spool, take_account
+from pipeline_orchestrator.errors import PermanentError
+from pipeline_orchestrator.lifecycle import State
+from pipeline_orchestrator.supervisor.instance_lock import InstanceLock
+from pipeline_orchestrator.telemetry.log_file import LogWriter
+
+FIRST_TRADE_POLL_SECONDS = 0.05
+PROGRESS_SECONDS = 0.5
+COMPONENT_SECONDS = 0.1
+SETTLE_SECONDS = 20.0
+SETTLE_POLL_SECONDS = 0.25
+SENT = "component_sent_records_total"
+
+Document = dict[str, Any]  # JSON
+
+
+def program_seconds() -> float:
+    """Seconds since this program's process was started, interpreter and imports included."""
+    ticks = start_ticks(os.getpid()) or 0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
+class DemoPipeline(SupervisedPipeline):
+    """A SupervisedPipeline that reports what it sees to `show(event, document)` and ends with an account.
+
+    Events: component, ready, first_trade, progress, stopping_feed, settling, account.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        log: LogWriter,
+        lock: InstanceLock,
+        *,
+        show: Callable[[str, Document], None],
+        duration: float | None = None,
+        end: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(request, log, lock)
+        self.request, self.show, self.duration, self.end = request, show, duration, end
+        self.ready_limit = self.settings.performance.startup_timeout_seconds
+        self.ready = False
+        self.account: Account | None = None
+        self.first_trade_seconds: float | None = None
+        self._reader = ClickHouseReader(self.settings.clickhouse)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """See daemon.Pipeline. The simulator starts even where an earlier demo of this directory stopped it."""
+        self._tasks = [asyncio.create_task(self._time_first_trade()), asyncio.create_task(self._show_progress())]
+        await super().start()
+        self.ready = True
+        self.show("ready", {"seconds": round(program_seconds(), 2)})
+        if self.duration is not None:
+            asyncio.get_running_loop().call_later(self.duration, self.end)
+
+    def launched(self) -> None:
+        """See SupervisedPipeline."""
+        self.orchestrator.supervisor.start_component(SIMULATOR)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Feed first, then the account, then everything else."""
+        try:
+            if not self._forced:
+                await self._settle_and_count(grace_seconds)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._reader.close()
+            await super().stop(grace_seconds)
+
+    def totals(self) -> Document:
+        """Records sent by the simulator and the headline figures, null where unknown."""
+        snapshot = self.orchestrator.snapshot()
+        simulator = snapshot.components.get(SIMULATOR)
+        return {
+            "seconds": round(program_seconds(), 1),
+            "sent": simulator.totals.get(SENT) if simulator is not None else None,
+            **snapshot.metrics,
+        }
+
+    async def _settle_and_count(self, grace_seconds: float) -> None:
+        try:
+            supervisor = self.orchestrator.supervisor
+        except PermanentError:
+            return  # it never ran
+        self.show("stopping_feed", {})
+        with suppress(KeyError):
+            supervisor.stop_component(SIMULATOR)
+            with suppress(TimeoutError):
+                await self._unless_forced(supervisor.wait_state(SIMULATOR, State.STOPPED), grace_seconds)
+        self.show("settling", self.totals())
+        await self._unless_forced(self._settle(), SETTLE_SECONDS + 5)
+        if not self._forced:
+            self.account = await take_account(self.settings, self.request.state, self.totals()["sent"])
+            self.show("account", {})
+
+    async def _unless_forced(self, work: Any, seconds: float) -> None:  # Any: a coroutine
+        """Await `work` for at most `seconds`; a hard stop ends the waiting."""
+        task = asyncio.ensure_future(work)
+        began = time.monotonic()
+        while not task.done() and not self._forced and time.monotonic() - began < seconds:
+            await asyncio.wait({task}, timeout=0.1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def _settle(self) -> None:
+        """Until ClickHouse holds what the spool holds, or nothing moves for a while."""
+        began = moved = time.monotonic()
+        before = -1
+        while time.monotonic() - began < SETTLE_SECONDS and time.monotonic() - moved < SETTLE_SECONDS / 4:
+            spooled = await asyncio.to_thread(count_spool, self.request.state)
+            stored = await self._count("SELECT count() + (SELECT count() FROM dlq) FROM events")
+            if stored == spooled.lines - spooled.clock + spooled.facts:
+                return
+            if stored != before:
+                before, moved = stored, time.monotonic()
+            await asyncio.sleep(SETTLE_POLL_SECONDS)
+
+    async def _time_first_trade(self) -> None:
+        while True:
+            if await self._count("SELECT count() FROM events WHERE kind = 'trade'") > 0:
+                break
+            await asyncio.sleep(FIRST_TRADE_POLL_SECONDS)
+        self.first_trade_seconds = round(program_seconds(), 2)
+        self.log("INFO", "first_trade_stored", seconds_since_program_start=self.first_trade_seconds)
+        self.show("first_trade", {"seconds": self.first_trade_seconds})
+
+    async def _count(self, query: str) -> int:
+        """The query's one number; -1 while the store does not answer it."""
+        try:
+            return int((await self._reader.rows(query))[0][0])
+        except (aiohttp.ClientError, ValueError, TimeoutError, OSError):
+            return -1
+
+    async def _show_progress(self) -> None:
+        """Changes of state until all is ready, then the totals."""
+        seen: dict[str, str] = {}
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS if self.ready else COMPONENT_SECONDS)
+            for name, component in self.orchestrator.snapshot().components.items():
+                if seen.get(name, "pending") != component.state:
+                    seen[name] = component.state
+                    document = {"id": name, "state": component.state, "cause": component.cause}
+                    self.show("component", {**document, "embedded": component.embedded})
+            if self.ready:
+                self.show("progress", self.totals())

@@ -1,0 +1,344 @@
+"""What arrived at each station, counted at the station itself: spool, Kafka, ClickHouse, Redis.
+
+Used by the demo's closing account. Reads only. Clock lines (`T`) are counted apart: they are in the spool and in Kafka
+and, by design, not in ClickHouse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from config.sections import ClickHouseConfig, KafkaConfig, RedisConfig, Settings
+from validate.probes import resp
+
+EVENTS_TOPIC, DLQ_TOPIC = "market.events", "market.dlq"
+CLOCK, OWN_FACTS = 10, frozenset({10, 11, 12, 15})
+"""Codes of `Kind` in market.events.avsc: clock; clock, connected, lost, gap may belong to an instance."""
+FACT_PORT = 0
+TIMEOUT_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class Spooled:
+    """Lines of the feed, the clock lines among them, and own facts that lie in the spool."""
+
+    lines: int = 0
+    clock: int = 0
+    facts: int = 0
+
+
+@dataclass(slots=True)
+class Logged:
+    """What lies in Kafka. `distinct` counts identities; `forgotten` records were dropped by the broker before.
+
+    The embedded broker keeps a few MiB per partition; for what it forgot the account compares spool and ClickHouse.
+    """
+
+    distinct: int = 0
+    clock: int = 0
+    repeats: int = 0
+    dead: int = 0
+    forgotten: int = 0
+
+
+@dataclass(slots=True)
+class Stored:
+    """Rows in ClickHouse. `distinct` counts identities among the events."""
+
+    events: int = 0
+    distinct: int = 0
+    trades: int = 0
+    features: int = 0
+    dead: int = 0
+    newest: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Cached:
+    """Symbols in Redis: how many, and which do not hold the newest record of ClickHouse."""
+
+    symbols: int = 0
+    different: list[str] = field(default_factory=list)
+
+
+def count_spool(state: Path) -> Spooled:
+    """Count every spool below the state directory."""
+    from pipeline_orchestrator.flow.spool_format import iter_frames, list_segments
+
+    root, found = state / "spool", Spooled()
+    directories = [root, *(path for path in root.rglob("*") if path.is_dir())] if root.is_dir() else []
+    for directory in directories:
+        if not list_segments(directory):
+            continue
+        for frame in iter_frames(directory):
+            if frame.port == FACT_PORT:
+                found.facts += frame.count
+            else:
+                found.lines += frame.count
+                found.clock += frame.raw.startswith(b"T,") + frame.raw.count(b"\nT,")
+    return found
+
+
+def identity(value: bytes) -> tuple[tuple[int, int, int, int], int]:
+    """((instance, epoch, seq, idx), kind code) of a market.events record: its first six Avro fields are varints."""
+    numbers, at = [], 5  # after the magic byte and the schema id
+    for _ in range(6):
+        number = shift = 0
+        while True:
+            byte = value[at]
+            at += 1
+            number |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                break
+            shift += 7
+        numbers.append((number >> 1) ^ -(number & 1))
+    return (numbers[0], numbers[1], numbers[2], numbers[3]), numbers[5]
+
+
+class LogCounter:
+    """Counts identities of one partition at a time, in offset order.
+
+    A record at or below the mark of its instance is a repeat. An event of an instance is in every partition and
+    counted once.
+    """
+
+    def __init__(self) -> None:
+        self.found = Logged()
+        self._marks: dict[tuple[int, int], tuple[int, int, int]] = {}
+        self._instance_events: set[tuple[int, int, int, int]] = set()
+
+    def take(self, partition: int, key: bytes | None, value: bytes) -> None:
+        """One record."""
+        (instance, epoch, seq, idx), kind = identity(value)
+        mark = (epoch, seq, idx)
+        place = (partition, instance)
+        if place in self._marks and mark <= self._marks[place]:
+            self.found.repeats += 1
+            return
+        self._marks[place] = mark
+        if key is None and kind in OWN_FACTS:
+            event = (instance, epoch, seq, idx)
+            if event in self._instance_events:
+                return
+            self._instance_events.add(event)
+        self.found.distinct += 1
+        self.found.clock += kind == CLOCK
+
+
+def count_kafka(kafka: KafkaConfig) -> Logged:
+    """Read both topics from their beginnings to their ends of now; blocks, call it from a thread.
+
+    Raises confluent_kafka.KafkaException.
+    """
+    from confluent_kafka import Consumer, TopicPartition
+
+    from pipeline_orchestrator.transport.kafka_clients import confluent_options
+
+    consumer = Consumer(
+        {
+            **confluent_options(kafka),
+            "group.id": "pipeline-stations",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "enable.partition.eof": False,
+            "fetch.wait.max.ms": 5,
+        }
+    )
+    counter = LogCounter()
+    try:
+        places = {}
+        for topic in (EVENTS_TOPIC, DLQ_TOPIC):
+            for number in range(kafka.partitions):
+                low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=5.0)
+                if topic == DLQ_TOPIC:
+                    counter.found.dead += high
+                else:
+                    counter.found.forgotten += low
+                    if high > low:
+                        places[number] = (low, high)
+        consumer.assign([TopicPartition(EVENTS_TOPIC, number, low) for number, (low, _) in places.items()])
+        for partition, key, value in _records(consumer, {number: high for number, (_, high) in places.items()}):
+            counter.take(partition, key, value)
+    finally:
+        consumer.close()
+    return counter.found
+
+
+def _records(consumer: Any, ends: dict[int, int]) -> Iterator[tuple[int, bytes | None, bytes]]:  # Any: librdkafka's
+    """Records up to the given ends; ends early when the broker gives nothing for five seconds."""
+    left = set(ends)
+    while left:
+        messages = consumer.consume(num_messages=10_000, timeout=5.0)
+        if not messages:
+            return
+        for message in messages:
+            partition = message.partition()
+            if message.error() is not None or message.offset() >= ends[partition]:
+                left.discard(partition)
+                continue
+            yield partition, message.key(), message.value()
+            if message.offset() + 1 >= ends[partition]:
+                left.discard(partition)
+
+
+class ClickHouseReader:
+    """Queries over HTTP, as anybody's curl would ask."""
+
+    def __init__(self, clickhouse: ClickHouseConfig) -> None:
+        self.config = clickhouse
+        scheme = "https" if clickhouse.secure else "http"
+        self.url = f"{scheme}://{clickhouse.host}:{clickhouse.port}/"
+        self._session: aiohttp.ClientSession | None = None
+
+    async def rows(self, query: str) -> list[list[Any]]:  # Any: JSON
+        """The rows of a query. Raises aiohttp.ClientError, ValueError."""
+        if self._session is None:
+            headers = {
+                "X-ClickHouse-User": self.config.username,
+                "X-ClickHouse-Key": self.config.password.get_secret_value(),
+            }
+            timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+            self._session = aiohttp.ClientSession(headers=headers, timeout=timeout)
+        sql = f"{query} FORMAT JSONCompact"
+        async with self._session.post(self.url, params={"database": self.config.database}, data=sql) as answer:
+            text = await answer.text()
+            if answer.status != 200:
+                raise ValueError(f"ClickHouse answers {answer.status}: {text[:200]}")
+        rows: list[list[Any]] = json.loads(text)["data"]  # Any: JSON
+        return rows
+
+    async def close(self) -> None:
+        """Release the connection."""
+        if self._session is not None:
+            await self._session.close()
+
+
+async def count_clickhouse(reader: ClickHouseReader) -> Stored:
+    """Count the tables. Raises aiohttp.ClientError, ValueError."""
+    ((events, distinct, trades),) = await reader.rows(
+        "SELECT count(), uniqExact(instance, epoch, seq, idx), countIf(kind = 'trade') FROM events"
+    )
+    ((features,),) = await reader.rows("SELECT count() FROM features")
+    ((dead,),) = await reader.rows("SELECT count() FROM dlq")
+    newest = await reader.rows(
+        "SELECT symbol, max((src_instance, src_epoch, src_seq, src_idx, out)) FROM features GROUP BY symbol"
+    )
+    return Stored(
+        events=int(events),
+        distinct=int(distinct),
+        trades=int(trades),
+        features=int(features),
+        dead=int(dead),
+        newest={symbol: tuple(int(part) for part in mark) for symbol, mark in newest},
+    )
+
+
+async def count_redis(redis: RedisConfig, newest: dict[str, tuple[int, ...]]) -> Cached:
+    """Compare `md:last:*` with the newest record of each symbol. Raises OSError, EOFError, ValueError."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        reader, writer = await asyncio.open_connection(redis.host, redis.port)
+        try:
+            password = redis.password.get_secret_value()
+            if password:
+                words = ["AUTH", redis.username, password] if redis.username else ["AUTH", password]
+                await _command(reader, writer, *words)
+            await _command(reader, writer, "SELECT", str(redis.db))
+            names = [name.decode() for name in await _command(reader, writer, "KEYS", "md:last:*")]
+            values = await _command(reader, writer, "MGET", *names) if names else []
+        finally:
+            writer.transport.abort()
+    held = {}
+    for name, value in zip(names, values, strict=True):
+        row = json.loads(value or b"{}")
+        mark = tuple(row.get(key) for key in ("src_instance", "src_epoch", "src_seq", "src_idx", "out"))
+        held[name.removeprefix("md:last:")] = mark
+    different = sorted(symbol for symbol in {*held, *newest} if held.get(symbol) != newest.get(symbol))
+    return Cached(symbols=len(held), different=different)
+
+
+async def _command(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *words: str) -> Any:  # Any: RESP
+    writer.write(resp(*words))
+    return await _answer(reader)
+
+
+async def _answer(reader: asyncio.StreamReader) -> Any:  # Any: RESP
+    line = (await reader.readuntil(b"\r\n"))[:-2]
+    kind, rest = line[:1], line[1:]
+    if kind == b"-":
+        raise ValueError(f"Redis answers: {rest.decode('utf-8', 'replace')}")
+    if kind == b"*":
+        return [await _answer(reader) for _ in range(int(rest))]
+    if kind == b"$":
+        if int(rest) < 0:
+            return None
+        return (await reader.readexactly(int(rest) + 2))[:-2]
+    return int(rest) if kind == b":" else rest
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """All stations; None = it could not be asked, with the reason in `unknown`."""
+
+    sent: int | None
+    spooled: Spooled | None
+    logged: Logged | None
+    stored: Stored | None
+    cached: Cached | None
+    unknown: dict[str, str] = field(default_factory=dict)
+
+    def differences(self) -> list[str]:
+        """What does not agree, in sentences; empty = every station holds the same."""
+        found = [f"{station}: unknown, {reason}" for station, reason in self.unknown.items()]
+        sent, spooled, logged, stored = self.sent, self.spooled, self.logged, self.stored
+        if sent is not None and spooled is not None and sent != spooled.lines:
+            found.append(f"sent {sent:,}, but {spooled.lines:,} lines spooled")
+        if spooled is not None and logged is not None and not logged.forgotten:
+            expected, reached = spooled.lines + spooled.facts, logged.distinct + logged.dead
+            if expected != reached:
+                found.append(f"spooled {expected:,} lines and facts, but {reached:,} identities in Kafka")
+            if stored is not None and logged.distinct - logged.clock != stored.distinct:
+                without = logged.distinct - logged.clock
+                found.append(f"Kafka holds {without:,} events without clock lines, ClickHouse {stored.distinct:,}")
+        if spooled is not None and stored is not None:
+            expected = spooled.lines - spooled.clock + spooled.facts
+            if expected != stored.distinct + stored.dead:
+                reached = stored.distinct + stored.dead
+                found.append(f"spooled {expected:,} lines and facts without clock lines, but {reached:,} in ClickHouse")
+        if stored is not None and stored.events != stored.distinct:
+            found.append(f"{stored.events - stored.distinct:,} rows stand twice in ClickHouse")
+        if self.cached is not None and self.cached.different:
+            names = ", ".join(self.cached.different[:5])
+            found.append(f"{len(self.cached.different)} symbols differ between Redis and ClickHouse: {names}")
+        return found
+
+
+async def take_account(settings: Settings, state: Path, sent: int | None) -> Account:
+    """Ask all stations; one that cannot be asked is named and does not hide the others."""
+    unknown: dict[str, str] = {}
+
+    async def asked(station: str, ask: Callable[[], Any]) -> Any:  # Any: one of the records above
+        try:
+            return await ask()
+        except Exception as error:  # any failure of a station is that station's line in the account
+            unknown[station] = str(error) or type(error).__name__
+            return None
+
+    reader = ClickHouseReader(settings.clickhouse)
+    try:
+        spooled, logged, stored = await asyncio.gather(
+            asked("spool", lambda: asyncio.to_thread(count_spool, state)),
+            asked("kafka", lambda: asyncio.to_thread(count_kafka, settings.kafka)),
+            asked("clickhouse", lambda: count_clickhouse(reader)),
+        )
+    finally:
+        await reader.close()
+    newest = stored.newest if stored is not None else {}
+    cached = await asked("redis", lambda: count_redis(settings.redis, newest))
+    return Account(sent, spooled, logged, stored, cached, unknown)
