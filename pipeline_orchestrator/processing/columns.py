@@ -1,0 +1,139 @@
+"""Columns of market.events as numpy views for the kernels, without copies and without pandas.
+
+Missing values are told by Arrow's validity bits; an empty bit array means that every row has a value.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numba import njit
+
+from pipeline_orchestrator.market.events import EVENTS, arrow_schema
+from pipeline_orchestrator.processing.layout import NIL, Array, Number
+
+_NO_BITS = np.zeros(0, np.uint8)
+_SCHEMA = arrow_schema(EVENTS)
+
+
+class Column(NamedTuple):
+    """Values (meaningless where null) and validity bits."""
+
+    values: Array
+    bits: Array  # uint8; empty = all valid
+
+
+class Rows(NamedTuple):
+    """One batch of events. `slot` and `link` are filled by the kernel that finds them."""
+
+    instance: Array
+    epoch: Array
+    seq: Array
+    idx: Array
+    port: Array
+    kind: Array
+    symbol: Column
+    date: Column
+    time: Column
+    recv: Array
+    price: Column
+    size: Column
+    side: Column
+    basis: Column
+    bid: Column
+    bid_size: Column
+    ask: Column
+    ask_size: Column
+    summary: Array  # bits
+    source: Array
+    replay_bits: Array
+    raw_offsets: Array
+    raw: Array
+    raw_bits: Array
+    offset: Array  # of the record in its partition
+    slot: Array
+    link: Array
+
+
+@njit(error_model="numpy")
+def present(bits: Array, i: int) -> bool:
+    """True where row i has a value."""
+    return bits.size == 0 or (bits[i >> 3] >> (i & 7)) & 1 == 1
+
+
+@njit(error_model="numpy")
+def value_or_nil(column: Column, i: int) -> Number:
+    """The value of row i, NIL where it has none."""
+    if present(column.bits, i):
+        return column.values[i]
+    return NIL
+
+
+def rows_of(batch: pa.RecordBatch, offsets: Array) -> Rows:
+    """The columns of a batch with arrow_schema(EVENTS). Raises ValueError for another schema."""
+    if batch.schema.names != _SCHEMA.names:
+        raise ValueError("processing reads rows of market.events")
+    n = batch.num_rows
+    column = dict(zip(_SCHEMA.names, batch.columns, strict=True))
+    raw = column["raw"]
+    buffers = raw.buffers()
+    codes = np.int32
+    return Rows(
+        instance=_values(column["instance"], np.int32),
+        epoch=_values(column["epoch"], np.int64),
+        seq=_values(column["seq"], np.int64),
+        idx=_values(column["idx"], np.int32),
+        port=_values(column["port"], codes),
+        kind=_values(column["kind"], codes),
+        symbol=_column(column["symbol"], codes),
+        date=_column(column["trading_date"], np.int32),
+        time=_column(column["event_time_us"], np.int64),
+        recv=_values(column["recv_time_us"], np.int64),
+        price=_column(column["price"], np.int64),
+        size=_column(column["size"], np.int64),
+        side=_column(column["side"], codes),
+        basis=_column(column["basis"], codes),
+        bid=_column(column["bid"], np.int64),
+        bid_size=_column(column["bid_size"], np.int64),
+        ask=_column(column["ask"], np.int64),
+        ask_size=_column(column["ask_size"], np.int64),
+        summary=_bits(column["summary"].buffers()[1], column["summary"].offset, n),
+        source=_values(column["source"], codes),
+        replay_bits=_validity(column["replay_of"]),
+        raw_offsets=np.frombuffer(buffers[1], np.int32)[raw.offset : raw.offset + n + 1]
+        if n
+        else np.zeros(1, np.int32),
+        raw=np.frombuffer(buffers[2], np.uint8) if buffers[2] is not None else _NO_BITS,
+        raw_bits=_validity(raw),
+        offset=offsets,
+        slot=np.full(n, -1, np.int32),
+        link=np.full(n, -1, np.int32),
+    )
+
+
+def _values(array: pa.Array, dtype: type[np.generic]) -> Array:
+    buffer = array.buffers()[1]
+    if buffer is None or len(array) == 0:
+        return np.zeros(len(array), dtype)
+    return np.frombuffer(buffer, dtype)[array.offset : array.offset + len(array)]
+
+
+def _column(array: pa.Array, dtype: type[np.generic]) -> Column:
+    return Column(_values(array, dtype), _validity(array))
+
+
+def _validity(array: pa.Array) -> Array:
+    return _bits(array.buffers()[0], array.offset, len(array))
+
+
+def _bits(buffer: pa.Buffer | None, offset: int, n: int) -> Array:
+    """Bits from bit 0 on; a slice that does not begin at a byte is copied."""
+    if buffer is None:
+        return _NO_BITS
+    found: Array = np.frombuffer(buffer, np.uint8)
+    if offset % 8 == 0:
+        return found[offset // 8 :]
+    bits = np.unpackbits(found, bitorder="little", count=offset + n)[offset:]
+    return np.packbits(bits, bitorder="little")

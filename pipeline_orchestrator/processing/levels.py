@@ -1,0 +1,153 @@
+"""Books by price level as sorted arrays in one pool, as kernels.
+
+Each side owns a block of the pool (a power of two times FIRST_BLOCK); a full one moves to a block twice as large and
+leaves the old one to the free list of its size. The best level is the last of its block, because most changes happen
+near the best: they move few entries.
+"""
+
+from __future__ import annotations
+
+from numba import njit
+
+from pipeline_orchestrator.processing.layout import (
+    ASK,
+    BID,
+    FIRST_BLOCK,
+    NIL,
+    P_FREE_BLOCK,
+    P_LEVELS,
+    Array,
+    Flag,
+    Number,
+    StateArrays,
+)
+
+
+@njit(error_model="numpy")
+def best(st: StateArrays, slot: int, side: int) -> tuple[int, int]:
+    """Price and size of the best level; NIL, NIL where the side is empty."""
+    row = st.sides[2 * slot + side]
+    if row["n"] == 0:
+        return NIL, NIL
+    at = row["off"] + row["n"] - 1
+    key = st.keys[at]
+    return (key if side == BID else -key), st.sizes[at]
+
+
+@njit(error_model="numpy")
+def room_for_level(st: StateArrays, slot: int, side: int) -> Flag:
+    """False where one more level on this side needs a larger pool."""
+    row = st.sides[2 * slot + side]
+    if row["n"] < row["cap"]:
+        return True
+    wanted = max(FIRST_BLOCK, 2 * row["cap"])
+    return st.pool[P_LEVELS] + wanted <= st.keys.size
+
+
+@njit(error_model="numpy")
+def find(keys: Array, off: int, n: int, key: int) -> int:
+    """First position in the block whose key is >= key."""
+    lo = 0
+    hi = n
+    while lo < hi:
+        mid = (lo + hi) >> 1
+        if keys[off + mid] < key:
+            lo = mid + 1
+        else:
+            hi = mid
+    return lo
+
+
+@njit(error_model="numpy")
+def set_level(st: StateArrays, slot: int, side: int, price: int, size: int) -> Number:
+    """Insert a level or set its size; how far from the best it lies (0 = best), or -1 where nothing changed.
+
+    room_for_level must hold.
+    """
+    row = st.sides[2 * slot + side]
+    key = price if side == BID else -price
+    n = row["n"]
+    at = find(st.keys, row["off"], n, key)
+    off = row["off"]
+    if at < n and st.keys[off + at] == key:
+        if st.sizes[off + at] == size:
+            return -1
+        st.sizes[off + at] = size
+        return n - 1 - at
+    if n == row["cap"]:
+        _enlarge(st, 2 * slot + side)
+        off = row["off"]
+    for i in range(n, at, -1):
+        st.keys[off + i] = st.keys[off + i - 1]
+        st.sizes[off + i] = st.sizes[off + i - 1]
+    st.keys[off + at] = key
+    st.sizes[off + at] = size
+    row["n"] = n + 1
+    return n - at
+
+
+@njit(error_model="numpy")
+def delete_level(st: StateArrays, slot: int, side: int, price: int) -> Number:
+    """Remove a level; how far from the best it lay, or -1 where there is none at this price."""
+    row = st.sides[2 * slot + side]
+    key = price if side == BID else -price
+    n = row["n"]
+    off = row["off"]
+    at = find(st.keys, off, n, key)
+    if at == n or st.keys[off + at] != key:
+        return -1
+    for i in range(at, n - 1):
+        st.keys[off + i] = st.keys[off + i + 1]
+        st.sizes[off + i] = st.sizes[off + i + 1]
+    row["n"] = n - 1
+    return n - 1 - at
+
+
+@njit(error_model="numpy")
+def empty_side(st: StateArrays, slot: int, side: int) -> Flag:
+    """Remove all levels of a side; True where there were any."""
+    row = st.sides[2 * slot + side]
+    had = row["n"] > 0
+    row["n"] = 0
+    return had
+
+
+@njit(error_model="numpy")
+def empty_book(st: StateArrays, slot: int) -> Flag:
+    """Remove all levels; True where there were any."""
+    bids = empty_side(st, slot, BID)
+    asks = empty_side(st, slot, ASK)
+    return bids or asks
+
+
+@njit(error_model="numpy")
+def block_class(levels: int) -> int:
+    """Number of the free list for blocks of so many levels."""
+    number = 0
+    while (FIRST_BLOCK << number) < levels:
+        number += 1
+    return number
+
+
+@njit(error_model="numpy")
+def _enlarge(st: StateArrays, h: int) -> None:
+    row = st.sides[h]
+    old = row["cap"]
+    wanted = max(FIRST_BLOCK, 2 * old)
+    listed = P_FREE_BLOCK + block_class(wanted)
+    if st.pool[listed] >= 0:
+        off = st.pool[listed]
+        st.pool[listed] = st.keys[off]
+    else:
+        off = st.pool[P_LEVELS]
+        st.pool[P_LEVELS] = off + wanted
+    was = row["off"]
+    for i in range(row["n"]):
+        st.keys[off + i] = st.keys[was + i]
+        st.sizes[off + i] = st.sizes[was + i]
+    if old > 0:
+        freed = P_FREE_BLOCK + block_class(old)
+        st.keys[was] = st.pool[freed]
+        st.pool[freed] = was
+    row["off"] = off
+    row["cap"] = wanted

@@ -1,0 +1,284 @@
+"""The processor of the processing stage: batches of market.events in, features, bars, books and gaps out.
+
+A pure function of the log, per partition: no clock, no randomness, no I/O. Cutting the same rows into other batches,
+or joining other partitions to them, changes nothing in a partition's rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from config import durations
+from config.sections import Settings
+from pipeline_orchestrator.market.calendar import calendar_named
+from pipeline_orchestrator.market.events import GAPS
+from pipeline_orchestrator.market.gaps import GapBook, Place
+from pipeline_orchestrator.processing import kernel
+from pipeline_orchestrator.processing.columns import Rows, rows_of
+from pipeline_orchestrator.processing.facts import FactTable, GapRows, event_place, read_facts
+from pipeline_orchestrator.processing.layout import COUNTED, INTERVALS, INTERVALS_US, Array, Rules
+from pipeline_orchestrator.processing.locate import locate
+from pipeline_orchestrator.processing.outputs import (
+    BarRoom,
+    BookRoom,
+    FeatureRoom,
+    Symbols,
+    bars_out,
+    books_out,
+    features_out,
+)
+from pipeline_orchestrator.processing.rows import BOOKS_CHANGE, BOOKS_PERIOD
+from pipeline_orchestrator.processing.state import State
+from pipeline_orchestrator.record import Batch, Outgoing, Output
+
+_FIRST_BOOK_ROWS = 4096
+
+
+def rules_of(settings: Settings) -> Rules:
+    """Settings as the kernels take them. Raises ValueError for a `processing.books` that is no duration."""
+    calendar_named(settings.market.calendar)
+    processing = settings.processing
+    period = 0
+    if processing.books not in {"change", "off"}:
+        period = round(durations.seconds(processing.books) * 1e6)
+        if period <= 0:
+            raise ValueError("processing.books must be change, off or a duration above zero")
+    books = 0 if processing.books == "off" else BOOKS_PERIOD if period else BOOKS_CHANGE
+    return Rules(
+        levels=processing.book_levels,
+        books=books,
+        period_us=period,
+        keep_us=round(durations.seconds(settings.bars.keep) * 1e6),
+        decay=math.log(2) / processing.volatility_halflife_seconds,
+    )
+
+
+class LostPast(NamedTuple):
+    """A partition's state began anew at its next event: why, and what was known before (by instance)."""
+
+    cause: str
+    known: dict[int, Place]
+
+
+class ProcessEvents:
+    """Implements flow.connector.Processor for the rows of `partitions`.
+
+    Rows come as arrow_schema(market.events), each partition's in one run of `batch.ranges`. The outputs carry the
+    partition of their input and the symbol as key. Raises KeyError for a partition that is not assigned, ValueError
+    for rows of another schema; bad rows are counted (`counters`), never raised.
+    """
+
+    def __init__(self, settings: Settings, partitions: Sequence[int]) -> None:
+        self.settings = settings
+        self.rules = rules_of(settings)
+        self.partitions = tuple(sorted(partitions))
+        self.state = State(self.partitions)
+        self.gaps = {partition: GapBook() for partition in self.partitions}
+        self.lost: dict[int, LostPast] = {}
+        self._symbols = Symbols()
+        self._dictionary: pa.Array | None = None
+        self._sids: Array = np.zeros(1, np.int32)
+        self._unreadable = 0
+        self._book_rows = _FIRST_BOOK_ROWS
+
+    def process(self, batch: Batch) -> Output:
+        """See the class."""
+        output = Output(batch=batch)
+        if len(batch) == 0:
+            return output
+        rows = rows_of(batch.rows, _offsets(batch))
+        runs = self._runs(batch)
+        facts = self._locate(batch, rows, runs)
+        gap_rows = GapRows()
+        self._tell_lost_past(rows, runs, gap_rows)
+        made, too_late = self._run(rows, runs, facts)
+        output.outgoing.extend(made)
+        self._tell_gaps(rows, runs, facts, gap_rows)
+        self._tell_too_late(rows, too_late, gap_rows)
+        told = gap_rows.batch()
+        if told is not None:
+            partitions = told.column("src_partition").buffers()[1]
+            output.outgoing.append(
+                Outgoing(GAPS, told, np.frombuffer(partitions, np.int32)[: told.num_rows], told.column("symbol"))
+            )
+        return output
+
+    def counters(self) -> dict[str, int]:
+        """What was counted since this object was made, by name (layout.COUNTED and `unreadable_facts`)."""
+        counts = self.state.view().counts
+        return dict(zip(COUNTED, counts.tolist(), strict=True)) | {"unreadable_facts": self._unreadable}
+
+    def digest(self, partition: int | None = None) -> str:
+        """SHA-256 of the books (symbol, state, levels; best first) of one partition or of all."""
+        st = self.state.view()
+        found = hashlib.sha256()
+        for part, number in enumerate(self.partitions):
+            if partition is not None and number != partition:
+                continue
+            for symbol, slot in self.state.slots_of(part):
+                book = [number, symbol, int(st.slots[slot]["trust"])]
+                for side in range(2):
+                    block = st.sides[2 * slot + side]
+                    at, n = int(block["off"]), int(block["n"])
+                    book += [st.keys[at : at + n].tolist(), st.sizes[at : at + n].tolist()]
+                found.update(json.dumps(book).encode())
+        return found.hexdigest()
+
+    def settings_digest(self) -> str:
+        """Digest of the settings that change results; symbols and addresses are not among them."""
+        said = [*self.rules, self.settings.market.calendar]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+    def _runs(self, batch: Batch) -> Array:
+        runs = [
+            (part.start, part.start + part.rows, self.state.index[part.partition]) for part in batch.ranges if part.rows
+        ]
+        runs.sort()
+        if [run[0] for run in runs] != [0, *(run[1] for run in runs[:-1])] or runs[-1][1] != len(batch):
+            raise ValueError("the ranges of a batch must cover its rows, one run after the other")
+        table: Array = np.array(runs, np.int64)
+        return table
+
+    def _locate(self, batch: Batch, rows: Rows, runs: Array) -> FactTable:
+        """Find slots and instances of all rows, making new ones where needed; read the facts."""
+        dictionary = batch.rows.column("symbol").dictionary
+        if self._dictionary is None or not dictionary.equals(self._dictionary):
+            self._sids = np.array(
+                [self.state.add_symbol(name or "") for name in dictionary.to_pylist()] or [0], np.int32
+            )
+            self._dictionary = dictionary
+        found: Array = np.zeros((3, len(batch)), np.int64)
+        while True:
+            unknown, strange, facts = locate(
+                rows, runs, self._sids, self.state.instance_ids, self.state.view(), self.state.heads, found
+            )
+            if not unknown and not strange:
+                break
+            for instance in {int(rows.instance[i]) for i in found[1, :strange]}:
+                self.state.add_instance(instance)
+            for i in found[0, :unknown].tolist():
+                part = int(runs[np.searchsorted(runs[:, 1], i, side="right"), 2])
+                self.state.add_slot(part, int(self._sids[rows.symbol.values[i]]))
+        table = read_facts(rows, found[2, :facts])
+        self._unreadable += table.unreadable
+        return table
+
+    def _run(self, rows: Rows, runs: Array, facts: FactTable) -> tuple[list[Outgoing], Array]:
+        """The kernel over all rows, with room made where it asks for it; outputs, and trades too late for bars."""
+        n = rows.kind.size
+        features, bars = FeatureRoom(n), BarRoom(256)
+        books = BookRoom(min(n, self._book_rows) if self.rules.books else 0, self.rules.levels)
+        too_late: Array = np.zeros((16, 3), np.int64)
+        cursor: Array = np.zeros(kernel.CURSOR_SIZE, np.int64)
+        at, why = 0, -1
+        while why != kernel.DONE:
+            at, why = kernel.process_rows(
+                at,
+                rows,
+                runs,
+                self.state.numbers,
+                facts.table,
+                self.state.view(),
+                self.rules,
+                features.view,
+                bars.view,
+                books.view,
+                too_late,
+                cursor,
+            )
+            if why == kernel.NEED_LEVELS:
+                self.state.grow_levels()
+            elif why == kernel.NEED_BARS:
+                self.state.grow_bars()
+            elif why == kernel.NEED_BOOK_ROWS:
+                books = books.larger(int(cursor[kernel.N_BOOKS]), 2 * books.blocks["i64"].room + self.state.slot_count)
+            elif why == kernel.NEED_BAR_ROWS:
+                room = 2 * bars.blocks["i64"].room + 2 * self.state.slot_count
+                bars = bars.larger(int(cursor[kernel.N_BARS]), room)
+            elif why == kernel.NEED_TOO_LATE:
+                too_late = np.concatenate([too_late, np.zeros_like(too_late)])
+        outgoing = []
+        names = self.state.symbols
+        makers: tuple[tuple[int, Any, Callable[..., Outgoing]], ...] = (
+            (int(cursor[kernel.N_FEATURES]), features, features_out),
+            (int(cursor[kernel.N_BARS]), bars, bars_out),
+            (int(cursor[kernel.N_BOOKS]), books, books_out),
+        )
+        for count, room, maker in makers:
+            if count:
+                outgoing.append(maker(room, count, names, self._symbols))
+        return outgoing, too_late[: cursor[kernel.N_TOO_LATE]]
+
+    def _tell_lost_past(self, rows: Rows, runs: Array, told: GapRows) -> None:
+        for first, _, part in runs.tolist():
+            partition = self.partitions[part]
+            lost = self.lost.pop(partition, None)
+            if lost is None:
+                continue
+            instance = int(rows.instance[first])
+            here = event_place(rows, first)
+            told.put(
+                rows,
+                first,
+                partition,
+                gap_id=f"{instance}:{here.epoch}:{here.seq}/{partition}",
+                symbol=None,
+                port="none",
+                cause=lost.cause,
+                state="closed",
+                begun=lost.known.get(instance, Place()),
+                ended=here,
+                detail=json.dumps({"partition": partition, "lost": "state of processing"}),
+            )
+
+    def _tell_gaps(self, rows: Rows, runs: Array, facts: FactTable, told: GapRows) -> None:
+        for entry, gap in zip(facts.table, facts.gaps, strict=True):
+            done, i = int(entry["done"]), int(entry["row"])
+            if gap is None or not done:
+                continue
+            partition = self.partitions[int(runs[np.searchsorted(runs[:, 1], i, side="right"), 2])]
+            book = self.gaps[partition]
+            if done == 1:
+                told.put_fact(rows, i, partition, self._symbol_of(rows, i), gap, book)
+            else:
+                book.take(gap)
+
+    def _tell_too_late(self, rows: Rows, too_late: Array, told: GapRows) -> None:
+        """A trade whose bar is no longer kept: the bar stays as it was published, and a row says so."""
+        st = self.state.view()
+        for i, slot, intervals in too_late.tolist():
+            time = int(rows.time.values[i])
+            missed = [k for k in range(2) if intervals >> k & 1]
+            length = INTERVALS_US[missed[-1]]
+            begin = calendar_named(self.settings.market.calendar).bar_begin(time, length)
+            told.put(
+                rows,
+                i,
+                self.partitions[int(st.slots[slot]["part"])],
+                gap_id=f"{int(rows.instance[i])}:{int(rows.epoch[i])}:{int(rows.seq[i])}",
+                symbol=self._symbol_of(rows, i),
+                port="level1",
+                cause="bar_not_revised",
+                state="unresolved",
+                begun=Place(time_us=begin),
+                ended=Place(time_us=begin + length),
+                detail=json.dumps({"intervals": [INTERVALS[k] for k in missed]}),
+            )
+
+    def _symbol_of(self, rows: Rows, i: int) -> str | None:
+        slot = int(rows.slot[i])
+        return None if slot < 0 else self.state.symbols[int(self.state.view().slots[slot]["sid"])]
+
+
+def _offsets(batch: Batch) -> Array:
+    """Offsets of the rows; row numbers where the source gave none."""
+    if len(batch.offsets) == len(batch):
+        return np.ascontiguousarray(batch.offsets, np.int64)
+    return np.arange(len(batch), dtype=np.int64)
