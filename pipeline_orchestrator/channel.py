@@ -43,16 +43,18 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A new configuration for the running component; answered by `Updated`."""
+    """A new configuration for the running component; answered by `Updated` with the same number."""
 
     config: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Updated:
-    """Whether the component took the new configuration; one that declines is replaced."""
+    """Whether the component took the configuration of that number; one that declines is replaced."""
 
     accepted: bool
+    number: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from pipeline_orchestrator.clock import SYSTEM
 from pipeline_orchestrator.component import ComponentSpec, Placement
 from pipeline_orchestrator.errors import PermanentError, PipelineError
 from pipeline_orchestrator.reachability import require_services
+from pipeline_orchestrator.seed import PRELOAD
 from pipeline_orchestrator.status import Budget, ComponentState, PipelineSnapshot, ServiceStatus, stopped_snapshot
 from pipeline_orchestrator.supervisor.desired import DesiredStore
 from pipeline_orchestrator.supervisor.dumps import Dumps
@@ -56,7 +57,8 @@ class StartupTimeoutError(PipelineError):
 class PipelineOrchestrator:
     """One pipeline. Give `settings` and `specs` (the daemon), or `symbols` or `config` (a program), or nothing.
 
-    Implements status.SnapshotFeed. `builders` replaces the table of component builders ({name: "module:function"}).
+    Implements status.SnapshotFeed. `builders` replaces the table of component builders ({name: "module:function"}),
+    `preload` the modules that workers are forked with.
     `lock` is the state directory's, where the caller took it before (and keeps it after `stop`); `log` the writer
     of the log file, where the caller has one already.
     """
@@ -71,6 +73,7 @@ class PipelineOrchestrator:
         state_dir: Path | None = None,
         builders: Mapping[str, str] | None = None,
         placement: Placement | None = None,
+        preload: Sequence[str] = PRELOAD,
         lock: InstanceLock | None = None,
         log: LogWriter | None = None,
     ) -> None:
@@ -82,6 +85,7 @@ class PipelineOrchestrator:
         self.settings = settings
         self.state_dir = (state_dir or Path(settings.state_dir or paths.state_dir())).resolve()
         self._specs, self._builders, self._placement = specs, dict(builders or {}), placement
+        self._preload = preload
         self._lock: InstanceLock | None = None
         self._lock_of_caller = lock
         self._supervisor: Supervisor | None = None
@@ -258,7 +262,7 @@ class PipelineOrchestrator:
 
         return {
             Placement.TASK: TaskLauncher(worker.run_component, self.state_dir),
-            Placement.FORKED: ForkLauncher(SYSTEM, dumps, generation, post),
+            Placement.FORKED: ForkLauncher(SYSTEM, dumps, generation, post, preload=self._preload),
             Placement.SPAWNED: SpawnLauncher(dumps, generation),
         }
 

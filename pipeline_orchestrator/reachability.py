@@ -28,7 +28,7 @@ async def require_services(settings: Settings) -> None:
 
 
 async def _any_answers(addresses: list[str]) -> str:
-    """ "" when one of them accepts a connection, else what each said."""
+    """What each of them said; "" as soon as one accepts a connection."""
     failures = [await _try(address) for address in addresses]
     return "" if "" in failures else ", ".join(failures)
 

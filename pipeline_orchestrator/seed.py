@@ -1,9 +1,9 @@
 """The seed: a single-threaded process with everything imported, of which workers are forked in milliseconds.
 
-`python -m pipeline_orchestrator.seed FD PARENT_PID` serves one supervisor over a SOCK_SEQPACKET socket; each packet
-is JSON. {"fork": key, "name"} with two descriptors (the worker's channel, its stderr) is answered by {"forked": key,
-"pid"} with a pidfd, later by {"exited": key, "pid", "status"}; {"ping": n} by {"pong": n}. At the start it says
-{"ready": pid, "seconds", "threads", "missing"}.
+`python -m pipeline_orchestrator.seed FD PARENT_PID MODULE…` imports the modules, then serves one supervisor over a
+SOCK_SEQPACKET socket; each packet is JSON. {"fork": key, "name"} with two descriptors (the worker's channel, its
+stderr) is answered by {"forked": key, "pid"} with a pidfd, later by {"exited": key, "pid", "status"}; {"ping": n} by
+{"pong": n}. At the start it says {"ready": pid, "seconds", "threads", "missing"}.
 
 Why not multiprocessing's forkserver: it imports the program's main script again in every child (which breaks
 programs without a `__main__` guard), blocks the caller while it preloads, is restarted from whatever thread asks,
@@ -24,6 +24,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
@@ -49,7 +50,7 @@ PRELOAD = (
     "pipeline_orchestrator.worker",
     "pipeline_orchestrator.topology",
 )
-"""Imported before the first fork; one that is missing is said in "ready" and left to the worker."""
+"""What real workers need; one that is missing is said in "ready" and left to the worker."""
 
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",  # numpy's import starts a thread per core otherwise
@@ -144,11 +145,11 @@ class Seed:
             os._exit(0)  # nobody is there to serve; the workers die with this process
 
 
-def preload() -> list[str]:
-    """Import everything in `PRELOAD`; the names that could not be."""
+def preload(names: Iterable[str]) -> list[str]:
+    """Import them; those that could not be, each with its error."""
     pandas_block.install()
     missing = []
-    for name in PRELOAD:
+    for name in names:
         try:
             import_module(name)
         except ImportError as error:
@@ -164,7 +165,7 @@ def main() -> None:
     confine("pipeline-seed")
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # workers stop by their own channel, the seed by its socket
     sock = socket.socket(fileno=fd)
-    missing = preload()
+    missing = preload(sys.argv[3:])
     gc.collect()
     gc.freeze()
     seed = Seed(sock)

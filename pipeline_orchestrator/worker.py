@@ -148,7 +148,8 @@ async def _obey(context: ComponentContext, channel: Channel, component: Callable
         if isinstance(command, Drain):
             context.drain.set()
         elif isinstance(command, Update):
-            channel.send(Updated(await _update(component(), command.config, context)))
+            accepted = await _update(component(), command.config, context)
+            channel.send(Updated(accepted, command.number))
 
 
 async def _update(component: Component | None, config: str, context: ComponentContext) -> bool:

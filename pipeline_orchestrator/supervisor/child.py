@@ -57,6 +57,7 @@ class Child:
     last_beat_ns: int | None = None
     token_age_s: float = 0.0
     next_spec: ComponentSpec | None = None  # takes over once the present incarnation has ended
+    offers: int = 0  # configurations offered to the running component; only the newest answer counts
     restart_now: bool = False  # asked for by the operator: no backoff, no blame
     finished: bool = False  # ended for good by its restart policy
 

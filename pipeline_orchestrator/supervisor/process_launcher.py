@@ -11,12 +11,13 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from pipeline_orchestrator.channel import Command, Drain, Launch, Message, Report
 from pipeline_orchestrator.clock import Clock
+from pipeline_orchestrator.seed import PRELOAD
 from pipeline_orchestrator.supervisor.child_environment import child_environment, python_command
 from pipeline_orchestrator.supervisor.dumps import Dumps
 from pipeline_orchestrator.supervisor.events import Exited, Heard, Noted, Started
@@ -184,11 +185,18 @@ class ForkLauncher:
     """
 
     def __init__(
-        self, clock: Clock, dumps: Dumps, generation: Generation, note: Post, policy: RestartPolicy | None = None
+        self,
+        clock: Clock,
+        dumps: Dumps,
+        generation: Generation,
+        note: Post,
+        *,
+        policy: RestartPolicy | None = None,
+        preload: Sequence[str] = PRELOAD,
     ) -> None:
         self._dumps, self._generation, self._note = dumps, generation, note
         listener = SeedListener(self._forked, self._refused, self._exited, self._ready, self._seed_gone)
-        self.seed = SeedProcess(clock, dumps, listener, policy or RestartPolicy())
+        self.seed = SeedProcess(clock, dumps, listener, policy or RestartPolicy(), preload)
         self._children: dict[str, ChildProcess] = {}
         self._waiting: list[tuple[str, ChildProcess]] = []  # launched while there was no seed
         self._used = False

@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +56,11 @@ def require_main_thread(what: str) -> None:
 class SeedProcess:
     """At most one living seed. `tick` drives it; `pid` is None while there is none."""
 
-    def __init__(self, clock: Clock, dumps: Dumps, listener: SeedListener, policy: RestartPolicy) -> None:
+    def __init__(
+        self, clock: Clock, dumps: Dumps, listener: SeedListener, policy: RestartPolicy, preload: Sequence[str]
+    ) -> None:
         self._clock, self._dumps, self._listener, self._policy = clock, dumps, listener, policy
+        self._arguments = tuple(preload)
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._pidfd = -1
@@ -82,7 +85,7 @@ class SeedProcess:
         errors = self._dumps.open_live(NAME)
         try:
             self._process = subprocess.Popen(
-                python_command("pipeline_orchestrator.seed", str(theirs.fileno()), str(os.getpid())),
+                python_command("pipeline_orchestrator.seed", str(theirs.fileno()), str(os.getpid()), *self._arguments),
                 env={**child_environment(), **ENVIRONMENT},
                 stdin=subprocess.DEVNULL,
                 stdout=errors,

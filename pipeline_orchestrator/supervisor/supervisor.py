@@ -222,7 +222,7 @@ class Supervisor:
         elif isinstance(report, Ended):
             if child.ending is not Ending.ABORT:
                 child.exit_cause = (report.cause, report.next_step)
-        elif isinstance(report, Updated) and child.next_spec is not None:
+        elif isinstance(report, Updated) and report.number == child.offers:
             if report.accepted:
                 child.take_spec()
             else:
@@ -327,7 +327,8 @@ class Supervisor:
         if child.state not in ALIVE:
             child.take_spec()
         elif update and child.state in READY and child.handle is not None:
-            child.handle.send(Update(spec.config))
+            child.offers += 1
+            child.handle.send(Update(spec.config, child.offers))
         else:
             child.restart_now = True
 

@@ -34,8 +34,8 @@ SPEC = ComponentSpec(
 MESSAGES: list[Message] = [
     Launch(spec_to_json(SPEC), 3, "/state", {"storage": "a:b"}, 0.5, "DEBUG", ["/x"]),
     Drain(12.5),
-    Update('{"a":1}'),
-    Updated(True),
+    Update('{"a":1}', 4),
+    Updated(True, 4),
     Changed("degraded", "no feed at 127.0.0.1:5009", "start IQConnect"),
     Beat(7, 0.25, 0.001, 123456789, {"counters": {"n{a=b}": 5}}, {"fds": 9}),
     Said("ERROR", "aiokafka", "boom\n\x00", {"k": "ü", "n": None}, 1_700_000_000_000_000),

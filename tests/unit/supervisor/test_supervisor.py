@@ -445,8 +445,8 @@ async def test_another_config_is_offered_and_taken_without_a_restart(stand: Stan
     stand.apply(spec("a"))
     stand.ready("a")
     stand.apply(spec("a", config='{"n":1}'))
-    assert stand.launcher.handles["a"].commands == [Update('{"n":1}')]
-    stand.hear("a", Updated(True))
+    assert stand.launcher.handles["a"].commands == [Update('{"n":1}', 1)]
+    stand.hear("a", Updated(True, 1))
     stand.apply(spec("a", config='{"n":1}'))
     assert stand.launcher.launched == [("a", 1)]
     assert stand.drains("a") == 0
@@ -456,11 +456,22 @@ async def test_a_component_that_declines_a_config_is_replaced(stand: Stand) -> N
     stand.apply(spec("a"))
     stand.ready("a")
     stand.apply(spec("a", config='{"n":1}'))
-    stand.hear("a", Updated(False))
+    stand.hear("a", Updated(False, 1))
     assert stand.drains("a") == 1
     stand.exit("a", 0)
     assert stand.launcher.launched[-1] == ("a", 2)
     assert stand.launcher.launches["a"].spec["config"] == '{"n":1}'
+
+
+async def test_only_the_answer_to_the_newest_offer_counts(stand: Stand) -> None:
+    stand.apply(spec("a"))
+    stand.ready("a")
+    stand.apply(spec("a", config='{"n":1}'))
+    stand.apply(spec("a", config='{"n":2}'))
+    stand.hear("a", Updated(True, 1), Updated(False, 2))
+    assert stand.drains("a") == 1
+    stand.exit("a", 0)
+    assert stand.launcher.launches["a"].spec["config"] == '{"n":2}'
 
 
 async def test_a_transient_component_that_returns_is_done(stand: Stand) -> None:
