@@ -6,6 +6,7 @@ Marks of what happened are appended as lines to the file `journal` of the config
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import threading
@@ -34,6 +35,8 @@ class ScriptedComponent:
 
     async def run(self, ctx: Context) -> None:
         self.note(ctx, f"start#{ctx.incarnation}")
+        if "exclusive" in self.config:
+            self.hold(Path(self.config["exclusive"]))
         fault = str(self.config.get("fault", ""))
         if ctx.incarnation > int(self.config.get("faulty_incarnations", 1_000_000)):
             fault = ""
@@ -60,6 +63,11 @@ class ScriptedComponent:
             await asyncio.Event().wait()
         await asyncio.sleep(float(self.config.get("drain_seconds", 0)))
         self.note(ctx, "drained")
+
+    def hold(self, path: Path) -> None:
+        """Like a spool or ledger: two that run at once are found out, because the second one raises."""
+        self.lock = path.open("a")
+        fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     async def work(self, ctx: Context) -> None:
         while not ctx.drain.is_set():
