@@ -6,6 +6,7 @@ A verb's module is imported when the verb is called, so that `status` pays for n
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -89,6 +90,10 @@ def cli() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; never raises for what an operator can cause."""
+    if instruction := os.environ.get("_MANAGE_PIPELINE_COMPLETE"):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(cli, {}, "manage_pipeline.py", "_MANAGE_PIPELINE_COMPLETE", instruction)
     arguments = list(sys.argv[1:] if argv is None else argv)
     context: click.Context | None = None
     try:

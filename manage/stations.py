@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -240,7 +240,7 @@ async def count_clickhouse(reader: ClickHouseReader) -> Stored:
     )
 
 
-async def count_redis(redis: RedisConfig, newest: dict[str, tuple[int, ...]]) -> Cached:
+async def count_redis(redis: RedisConfig, newest: Mapping[str, tuple[int, ...]]) -> Cached:
     """Compare `md:last:*` with the newest record of each symbol. Raises OSError, EOFError, ValueError."""
     async with asyncio.timeout(TIMEOUT_SECONDS):
         reader, writer = await asyncio.open_connection(redis.host, redis.port)
@@ -306,6 +306,8 @@ class Account:
             if stored is not None and logged.distinct - logged.clock != stored.distinct:
                 without = logged.distinct - logged.clock
                 found.append(f"Kafka holds {without:,} events without clock lines, ClickHouse {stored.distinct:,}")
+        if logged is not None and stored is not None and logged.dead != stored.dead:
+            found.append(f"{logged.dead:,} dead letters in Kafka, {stored.dead:,} in ClickHouse")
         if spooled is not None and stored is not None:
             expected = spooled.lines - spooled.clock + spooled.facts
             if expected != stored.distinct + stored.dead:

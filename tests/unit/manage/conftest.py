@@ -43,3 +43,6 @@ def fake_daemon(monkeypatch: pytest.MonkeyPatch, state: Path) -> Iterator[Path]:
         watched.kill()
         watched.wait(10)
         watched.close()
+    for child in daemonize._outliving_us:
+        child.wait(10)
+    daemonize._outliving_us.clear()

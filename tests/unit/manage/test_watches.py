@@ -1,0 +1,131 @@
+import asyncio
+import socket
+from pathlib import Path
+
+from config.settings import settings_from
+from manage.budget_watch import BudgetWatch, Growth, budget_of, size_of
+from manage.composition import SIMULATOR, effective_settings, free_ports, simulator_spec
+from manage.daemon import Request
+from manage.service_watch import ServiceWatch, feed_status, judged
+from pipeline_orchestrator.status import Budget, ComponentStatus, PipelineSnapshot, ServiceStatus
+from validate.probes import Answer
+
+
+class Board:
+    def __init__(self, snapshot: PipelineSnapshot | None = None) -> None:
+        self.services: dict[str, ServiceStatus] = {}
+        self.budgets: dict[str, Budget] = {}
+        self.shown = snapshot or PipelineSnapshot("now", "running")
+
+    def report_service(self, name: str, status: ServiceStatus) -> None:
+        self.services[name] = status
+
+    def report_budget(self, name: str, budget: Budget) -> None:
+        self.budgets[name] = budget
+
+    def snapshot(self) -> PipelineSnapshot:
+        return self.shown
+
+
+def ingestion(**gauges: object) -> PipelineSnapshot:
+    component = ComponentStatus("ingestion/0", "stage", "running", "now", gauges=gauges)
+    return PipelineSnapshot("now", "running", components={"ingestion/0": component})
+
+
+def test_answers_become_states() -> None:
+    assert judged(Answer("kafka", "a:1", True, 3.0), "local").state == "ok"
+    assert judged(Answer("kafka", "a:1", True, 900.0), "local").state == "slow"
+    gone = judged(Answer("kafka", "a:1", False, None, "connection refused"), "local")
+    assert (gone.state, gone.round_trip_ms, gone.detail) == ("unreachable", None, "connection refused")
+
+
+def test_feed_is_what_its_connections_say() -> None:
+    settings = settings_from({})
+    assert feed_status(settings, ingestion()).state == "unknown"
+    up = ingestion(**{"feed_connected{connection=level1}": 1, "feed_connected{connection=level2}": 1})
+    assert feed_status(settings, up).state == "ok"
+    half = ingestion(**{"feed_connected{connection=level1}": 1, "feed_connected{connection=level2}": 0})
+    assert feed_status(settings, half) == ServiceStatus(
+        "unreachable", "external", "127.0.0.1:5009", None, 0.0, "1 of 2 connections up"
+    )
+
+
+async def test_every_service_is_asked_each_round() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        settings = settings_from(
+            {
+                "kafka": {"bootstrap_servers": f"127.0.0.1:{port}"},
+                "clickhouse": {"port": port},
+                "redis": {"port": port},
+                "services": {"mode": "local"},
+            }
+        )
+        board = Board()
+        await ServiceWatch(settings, board).look()
+    states = {name: status.state for name, status in board.services.items()}
+    assert states == {"kafka": "unreachable", "clickhouse": "unreachable", "redis": "unreachable", "iqfeed": "unknown"}
+    assert board.services["redis"].detail == "connection refused"
+
+
+def test_time_to_full_needs_growth_and_a_limit() -> None:
+    growth = Growth()
+    growth.add(0.0, 1000)
+    assert growth.per_day() is None
+    growth.add(30.0, 1500)
+    assert growth.per_day() is None, "half a minute tells nothing"
+    growth.add(100.0, 2000)
+    per_day = growth.per_day()
+    assert per_day == 10 * 86_400
+    assert budget_of(2000, 12_000, per_day) == Budget(2000, 12_000, per_day, 1000.0)
+    assert budget_of(2000, 12_000, -5.0).seconds_to_full is None
+    assert budget_of(2000, None, per_day).seconds_to_full is None
+
+
+def test_budgets_measure_what_lies_on_disk(tmp_path: Path) -> None:
+    (tmp_path / "spool" / "0").mkdir(parents=True)
+    (tmp_path / "spool" / "0" / "1.seg").write_bytes(b"x" * 1000)
+    (tmp_path / "spool" / "link").symlink_to("/")
+    settings = settings_from({"services": {"mode": "embedded"}})
+    found = BudgetWatch(settings, tmp_path, tmp_path / "logs", Board()).measure()
+    assert set(found) == {"spool", "snapshots", "logs", "clickhouse", "disk"}
+    assert 1000 <= (found["spool"].used_bytes or 0) < 1100
+    assert found["spool"].limit_bytes == settings.spool.quota_bytes
+    assert found["snapshots"].used_bytes == 0
+    assert size_of(tmp_path / "none") == 0
+
+
+def test_free_ports_differ() -> None:
+    assert len(set(free_ports(7))) == 7
+
+
+def test_embedded_services_get_addresses_and_a_log_of_their_own(tmp_path: Path) -> None:
+    wished = settings_from({"services": {"mode": "embedded"}, "redis": {"password": "x"}})
+    first = effective_settings(Request(wished, tmp_path, options={"simulate": {}}))
+    second = effective_settings(Request(wished, tmp_path))
+    assert first.kafka.bootstrap_servers != wished.kafka.bootstrap_servers
+    assert first.kafka.log_id.startswith("embedded-") and first.kafka.log_id != second.kafka.log_id
+    assert first.redis.password.get_secret_value() == ""
+    assert first.iqfeed.level1_port != 5009 and second.iqfeed.level1_port == 5009
+    assert first.state_dir == str(tmp_path)
+
+
+def test_local_services_keep_their_addresses_under_a_simulated_feed(tmp_path: Path) -> None:
+    wished = settings_from({"services": {"mode": "local"}})
+    made = effective_settings(Request(wished, tmp_path, options={"simulate": {"rate": 5}}))
+    assert (made.kafka, made.clickhouse, made.redis) == (wished.kafka, wished.clickhouse, wished.redis)
+
+
+def test_simulator_stops_before_the_stages_it_feeds() -> None:
+    settings = settings_from({"symbols": ["AAPL"]})
+    spec = simulator_spec(settings, {"rate": 50.0, "speed": None}, ["kafka/0", "ingestion/0", "storage/0"])
+    assert (spec.id, spec.depends_on) == (SIMULATOR, ("ingestion/0",))
+    assert '"rate": 50.0' in spec.config and "speed" not in spec.config and '"AAPL"' in spec.config
+
+
+async def test_watch_ends_when_cancelled() -> None:
+    watch = asyncio.create_task(ServiceWatch(settings_from({}), Board()).run())
+    await asyncio.sleep(0)
+    watch.cancel()
+    assert (await asyncio.gather(watch, return_exceptions=True))[0].__class__ is asyncio.CancelledError
