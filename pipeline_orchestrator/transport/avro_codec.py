@@ -18,6 +18,7 @@ from pipeline_orchestrator.transport.avro_reader import AvroReader
 from pipeline_orchestrator.transport.avro_reference import ReferenceCodec
 from pipeline_orchestrator.transport.avro_writer import AvroWriter
 from pipeline_orchestrator.transport.codec_plan import HEADER_BYTES, compile_plan
+from pipeline_orchestrator.transport.record_batch import Values
 from pipeline_orchestrator.transport.schema_registry import SchemaRegistry, default_registry, subject_of
 
 MAX_BYTES = 1 << 30  # of values decoded in one go; Arrow's string offsets are 32-bit
@@ -49,6 +50,16 @@ class AvroCodec:
         if self.writer is None:
             return self._reference.encode(rows)
         return self.writer.encode(rows)
+
+    def encode_spans(self, rows: pa.RecordBatch) -> Values:
+        """All values one behind the other, for sinks that build whole record batches. Raises PermanentError."""
+        if self.writer is None:
+            values = self._reference.encode(rows)
+            ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)))
+            data = np.frombuffer(b"".join(values), np.uint8)
+        else:
+            data, ends = self.writer.encode_joined(rows)
+        return Values(data, np.concatenate([np.zeros(1, np.int64), ends])[: rows.num_rows], ends)
 
     def decode(self, values: Sequence[bytes | None]) -> tuple[pa.RecordBatch, list[tuple[int, str]]]:
         """Good values as rows in order, and (index, reason) of the others. Never raises for their content."""

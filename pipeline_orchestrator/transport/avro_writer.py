@@ -49,14 +49,21 @@ class AvroWriter:
 
     def encode(self, rows: pa.RecordBatch) -> list[bytes]:
         """One payload per row. Raises PermanentError for rows that do not fit the schema (a programming error)."""
-        payloads: list[bytes] = []
+        data, ends = self.encode_joined(rows)
+        blob, cuts = data.tobytes(), [0, *ends.tolist()]
+        return [blob[begin:end] for begin, end in pairwise(cuts)]
+
+    def encode_joined(self, rows: pa.RecordBatch) -> tuple[Bytes, Int64s]:
+        """All payloads one behind the other in memory of their own, and the end of each."""
+        pieces: list[Bytes] = []
+        ends = np.empty(rows.num_rows, np.int64)
+        at = 0
         for start in range(0, rows.num_rows, CHUNK_ROWS):
-            out, ends = self.encode_into(rows.slice(start, CHUNK_ROWS))
-            cuts = ends.tolist()
-            blob = out[: cuts[-1]].tobytes()
-            payloads.append(blob[: cuts[0]])
-            payloads.extend([blob[a:b] for a, b in pairwise(cuts)])
-        return payloads
+            out, cuts = self.encode_into(rows.slice(start, CHUNK_ROWS))
+            pieces.append(out[: cuts[-1]].copy())
+            ends[start : start + cuts.size] = cuts + at
+            at = int(ends[start + cuts.size - 1])
+        return (pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.uint8), *pieces])), ends
 
     def encode_into(self, rows: pa.RecordBatch) -> tuple[Bytes, Int64s]:
         """All payloads one behind the other, and the end of each.

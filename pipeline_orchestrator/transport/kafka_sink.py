@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, TopicAuthorizationFailedError
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from config.sections import KafkaConfig
 from pipeline_orchestrator.clock import SYSTEM, Clock
@@ -24,7 +23,8 @@ from pipeline_orchestrator.transport.kafka_clients import (
     within,
 )
 from pipeline_orchestrator.transport.kafka_probe import KafkaProbe
-from pipeline_orchestrator.transport.outgoing_batches import key_bytes, split
+from pipeline_orchestrator.transport.outgoing_batches import key_spans, split
+from pipeline_orchestrator.transport.record_batch import BatchMaker, PreparedBatch
 
 WRITE_SECONDS = 10.0
 
@@ -56,6 +56,7 @@ class KafkaSink:
         self._deadline, self._clock = deadline_seconds, clock
         self._producer: AIOKafkaProducer | None = None
         self._codecs: dict[str, AvroCodec] = {}
+        self._maker = BatchMaker(kafka.batch_size, kafka.compression_type)
         self._probe = KafkaProbe(kafka)
         self.rebuilt = 0  # producers thrown away after a failure
         self.records = 0  # acknowledged, dead letters included
@@ -73,7 +74,6 @@ class KafkaSink:
             linger_ms=0,  # outputs come as whole batches; the wait for more lies upstream
             max_batch_size=self._kafka.batch_size,
             max_request_size=max(1 << 20, 2 * self._kafka.batch_size),
-            compression_type=None if self._kafka.compression_type == "none" else self._kafka.compression_type,
         )
         try:
             await within(CONNECT_SECONDS, producer.start(), "connect to", self._kafka)
@@ -111,7 +111,7 @@ class KafkaSink:
         """Queue every first batch without yielding, so that one request carries them; then the rest, in order."""
         assert self._producer is not None
         acknowledgements: list[Acknowledgement] = []
-        later: list[tuple[str, int, list[BatchBuilder]]] = []
+        later: list[tuple[str, int, list[PreparedBatch]]] = []
         records = size = 0
         for out in outgoing:
             topic = self._prefix + out.topic
@@ -128,31 +128,26 @@ class KafkaSink:
         self.records += records
         self.bytes += size
 
-    def _build(self, out: Outgoing, partitions: int) -> Iterable[tuple[int, list[BatchBuilder]]]:
+    def _build(self, out: Outgoing, partitions: int) -> Iterator[tuple[int, list[PreparedBatch]]]:
         """Per partition its records in batches of at most kafka.batch_size bytes, at least one each."""
-        assert self._producer is not None
-        if out.topic not in self._codecs:
-            self._codecs[out.topic] = AvroCodec(out.topic)
-        values = self._codecs[out.topic].encode(out.rows)
-        keys = key_bytes(out.keys, out.rows.num_rows)
+        codec = self._codec(out.topic)
+        values, keys = codec.encode_spans(out.rows), key_spans(out.keys, out.rows.num_rows)
         now_ms = self._clock.wall_ns() // 1_000_000
         for part in split(out, partitions):
-            batches = [self._producer.create_batch()]
-            for row, keyless in zip(part.rows.tolist(), part.keyless.tolist(), strict=True):
-                key = None if keyless else keys[row]
-                if batches[-1].append(timestamp=now_ms, key=key, value=values[row]) is None:
-                    batches.append(self._producer.create_batch())
-                    batches[-1].append(timestamp=now_ms, key=key, value=values[row])
-            yield part.partition, batches
+            yield part.partition, list(self._maker.batches(values, keys, part.rows, part.keyless, now_ms))
 
-    async def _queue(self, topic: str, partition: int, batch: BatchBuilder) -> Acknowledgement:
+    def _codec(self, topic: str) -> AvroCodec:
+        if topic not in self._codecs:
+            self._codecs[topic] = AvroCodec(topic)
+        return self._codecs[topic]
+
+    async def _queue(self, topic: str, partition: int, batch: PreparedBatch) -> Acknowledgement:
         assert self._producer is not None
-        batch.close()
         future: Acknowledgement = await self._producer.send_batch(batch, topic, partition=partition)
         future.add_done_callback(_seen)
         return future
 
-    async def _queue_all(self, topic: str, partition: int, batches: list[BatchBuilder]) -> list[Acknowledgement]:
+    async def _queue_all(self, topic: str, partition: int, batches: list[PreparedBatch]) -> list[Acknowledgement]:
         return [await self._queue(topic, partition, batch) for batch in batches]
 
     async def _failed(self, cause: str) -> RetryableError:

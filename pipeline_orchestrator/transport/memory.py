@@ -89,7 +89,7 @@ class MemorySink:
             outgoing.append(dead_letter_rows(output.dead, self.name, log_id=output.batch.log_id, clock=self._clock))
         for out in outgoing:
             self._log.log_id(out.topic)
-            codec = self._codecs.setdefault(out.topic, AvroCodec(out.topic))
+            codec = self._codec(out.topic)
             values, keys = codec.encode(out.rows), key_bytes(out.keys, out.rows.num_rows)
             for part in split(out, self._log.partitions):
                 records = [
@@ -97,6 +97,11 @@ class MemorySink:
                     for row, keyless in zip(part.rows.tolist(), part.keyless.tolist(), strict=True)
                 ]
                 self._log.append(out.topic, part.partition, records)
+
+    def _codec(self, topic: str) -> AvroCodec:
+        if topic not in self._codecs:
+            self._codecs[topic] = AvroCodec(topic)
+        return self._codecs[topic]
 
     async def close(self) -> None:
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -54,15 +55,33 @@ def split(outgoing: Outgoing, partitions: int) -> Iterator[PartitionRows]:
         yield PartitionRows(int(targets[part[0]]), chosen, placed[chosen] == ALL_PARTITIONS)
 
 
+class KeySpans(NamedTuple):
+    """The key of row i is `data[begins[i]:ends[i]]`; end < begin: the row has no key."""
+
+    data: npt.NDArray[np.uint8]
+    begins: Int64s
+    ends: Int64s
+
+
+def key_spans(keys: pa.Array | None, rows: int) -> KeySpans:
+    """The record key of each row as UTF-8 bytes."""
+    if keys is not None and not pa.types.is_dictionary(keys.type):
+        keys = keys.dictionary_encode()
+    texts = [] if keys is None else [(text or "").encode() for text in keys.dictionary.to_pylist()]
+    if keys is None or not texts:
+        return KeySpans(np.empty(0, np.uint8), np.zeros(rows, np.int64), np.full(rows, -1, np.int64))
+    ends = np.cumsum(np.array([len(text) for text in texts], np.int64))
+    begins = ends - np.array([len(text) for text in texts], np.int64)
+    valid = valid_rows(keys)
+    codes = np.where(valid, dictionary_codes(keys), 0)
+    return KeySpans(
+        np.frombuffer(b"".join(texts), np.uint8), begins[codes], np.where(valid, ends[codes], begins[codes] - 1)
+    )
+
+
 def key_bytes(keys: pa.Array | None, rows: int) -> list[bytes | None]:
     """The record key of each row: UTF-8 of the string, None for a null."""
-    if keys is None:
-        return [None] * rows
-    if not pa.types.is_dictionary(keys.type):
-        return [None if key is None else key.encode() for key in keys.to_pylist()]
-    encoded = [None if key is None else key.encode() for key in keys.dictionary.to_pylist()]
-    encoded.append(None)
-    if len(encoded) == 1:
-        return [None] * rows
-    codes = np.where(valid_rows(keys), dictionary_codes(keys), len(encoded) - 1)
-    return [encoded[code] for code in codes.tolist()]
+    spans = key_spans(keys, rows)
+    data = spans.data.tobytes()
+    pairs = zip(spans.begins.tolist(), spans.ends.tolist(), strict=True)
+    return [None if end < begin else data[begin:end] for begin, end in pairs]
