@@ -12,7 +12,7 @@ from infrastructure.simulator.columns import DAY_US
 from infrastructure.simulator.config import SimulatorConfig
 from infrastructure.simulator.eastern import eastern_us
 from infrastructure.simulator.server import Simulator
-from infrastructure.simulator.warm import compile_kernels
+from infrastructure.simulator.warm import warm
 
 _IDS_US = 100
 
@@ -58,7 +58,7 @@ class SimulatorComponent:
         config = self.config
         if not config.replay and config.first_tick_id == 1:
             config = replace(config, first_tick_id=eastern_us() % DAY_US // _IDS_US + 1)
-        await asyncio.to_thread(compile_kernels)
+        await asyncio.to_thread(warm)
         market = await asyncio.to_thread(config.market)
         server = self.server = Simulator(
             market,

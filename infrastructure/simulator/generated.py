@@ -139,21 +139,21 @@ class GeneratedMarket:
         remaining = 2**62 if self.limit is None else self.limit - self._made
         wanted = min(wanted, remaining)
         if self.rate is None:
-            start = float(max(int(self._stamps.max()), self._flow_us) if not self._flow_lines else self._last_us)
-            step = max((self._now_us(now_ns) - start) / wanted, 0.0)
+            start, first = (self._last_us if self._flow_lines else float(self._flow_us)), 0
+            step = max((self._now_us(now_ns) - start) / wanted, 0.0) if wanted else 0.0
         else:
-            start, step = self._flow_us + self._flow_lines * self._step_us, self._step_us
+            start, first, step = float(self._flow_us), self._flow_lines, self._step_us
         n1 = n2 = made = 0
         if wanted > 0:
             b = self.books
             n1, n2, made = kernel.generate(
                 self._rng, self._keep, self._other, self.state, b.price, b.size, b.count, b.levels, self._anchor,
-                self._stamps, self._days, self._ticks, self._clock, start, step, min(step, _JITTER_US),
+                self._stamps, self._days, self._ticks, self._clock, start, first, step, min(step, _JITTER_US),
                 wanted, remaining, self._rows1, self._rows2,
             )  # fmt: skip
         self._made += made
         self._flow_lines += made
-        self._last_us = start + made * step
+        self._last_us = start + (first + made) * step
         if self.finished:
             self._idle_us, self._idle_ns = int(self._last_us), now_ns
             self._flowing = False

@@ -5,6 +5,7 @@ Depth by order (`WOR`) is not simulated: such a watch is answered like one for a
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar, Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from infrastructure.simulator.market import Int64s, Rows
 from infrastructure.simulator.session import NO_PROTOCOL, SYNTAX_ERROR, Session
 
 LINE_END: Final = b"\r\n"
+_LEVELS = re.compile(r"[0-9]{1,6}")
 
 
 class Level2Session(Session):
@@ -44,7 +46,7 @@ class Level2Session(Session):
                 self.say(NO_PROTOCOL)
                 return
             text, _, levels = rest.removesuffix(",").partition(",")
-            if levels and not levels.strip().isdigit():
+            if levels and not _LEVELS.fullmatch(levels):
                 self.say(SYNTAX_ERROR)
             elif name == "WPL":
                 self._begin(text.strip().upper(), int(levels or 0))
@@ -97,29 +99,30 @@ class Level2Session(Session):
             self.say(f"S,SYMBOL LIMIT REACHED,{text}", symbol)
             return
         if text in self.feed.behaviour.no_depth:
-            self._levels[symbol] = 0  # the watch stays, but nothing comes
+            self._levels[symbol] = 0  # the watch stays, but nothing comes: no flag is set
             self.say(f"q,{text},", symbol)
             return
         levels = self.feed.levels(asked)
         self.feed.open_window(levels)
+        if symbol in self._levels:
+            self._flag(symbol, self._levels[symbol], 0)
         self._levels[symbol] = levels
-        self._index()
+        self._flag(symbol, levels, 1)
         self._summary(symbol, levels)
 
     def _end(self, symbol: int) -> None:
-        if self._levels.pop(symbol, None) is not None:
+        levels = self._levels.pop(symbol, None)
+        if levels is not None:
             self.feed.drop_watch(symbol)
-            self._index()
+            self._flag(symbol, levels, 0)
 
-    def _index(self) -> None:
-        """Watch flags, over all and per number of levels."""
-        no_depth = self.feed.behaviour.no_depth
-        self._all[:] = 0
-        self._by_levels = {}
-        for symbol, levels in self._levels.items():
-            if self.feed.names.symbols[symbol] not in no_depth:
-                self._all[symbol] = 1
-                self._by_levels.setdefault(levels, np.zeros_like(self._all))[symbol] = 1
+    def _flag(self, symbol: int, levels: int, on: int) -> None:
+        """Set or clear the watch flags of a symbol."""
+        self._all[symbol] = on
+        flags = self._by_levels.setdefault(levels, np.zeros_like(self._all))
+        flags[symbol] = on
+        if not on and not flags.any():
+            del self._by_levels[levels]
 
     def _summary(self, symbol: int, levels: int) -> None:
         if not self.feed.connected or not self._all[symbol]:

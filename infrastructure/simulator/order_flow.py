@@ -318,6 +318,7 @@ def generate(
     ticks: Int64s,
     clock: Int64s,
     start_us: float,
+    first_line: int,
     step_us: float,
     jitter_us: float,
     wanted: int,
@@ -327,16 +328,19 @@ def generate(
 ) -> tuple[int, int, int]:
     """Draw acts until at least `wanted` lines are made, never more than `remaining`: (rows 1, rows 2, lines).
 
-    Line k of the call happens at start_us + k * step_us, up to jitter_us earlier. Stops early when a table is full.
+    Line k of the call happens at start_us + (first_line + k) * step_us, up to jitter_us earlier. Stops early when a
+    table is full.
     """
     n1 = n2 = lines = 0
     symbols = state.shape[0]
     while lines < wanted:
         if n1 + 2 > out1.shape[0] or n2 + ROWS_PER_ACT > out2.shape[0]:
             break
-        now = int(start_us + lines * step_us - uniform(rng) * jitter_us)
+        drawn = rng[0]
+        now = int(start_us + (first_line + lines) * step_us - uniform(rng) * jitter_us)
         if clock[NEXT_SECOND] <= now:
             n1, n2 = put_clock_rows(out1, n1, out2, n2, clock, now)
+            rng[0] = drawn  # the act is drawn again: what follows from the seed never depends on full tables
             continue
         column = below(rng, symbols)
         s = column if uniform(rng) < alias_keep[column] else alias_other[column]

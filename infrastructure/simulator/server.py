@@ -147,12 +147,16 @@ class Simulator:
             sock, _ = listener.accept()
         except OSError:
             return  # the client was gone before it was accepted
+        try:
+            connection = Connection(
+                loop, sock, self.connections + 1, port.name, port.line_end, self._log,
+                self.feed.behaviour.queue_limit, self._wake.set,
+            )  # fmt: skip
+        except OSError:
+            sock.close()
+            return  # gone while it was accepted
         self.connections += 1
         self._ids[port.name] += 1
-        connection = Connection(
-            loop, sock, self.connections, port.name, port.line_end, self._log,
-            self.feed.behaviour.queue_limit, self._wake.set,
-        )  # fmt: skip
         session = port.session(self.feed, connection, self._ids[port.name])
         self.feed.sessions.append(session)
         connection.on_line = lambda line: self._command(session, line)

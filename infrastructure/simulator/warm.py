@@ -16,7 +16,7 @@ from infrastructure.simulator.replay import ReplayMarket
 from infrastructure.simulator.window import Window
 
 
-def compile_kernels() -> None:
+def warm() -> None:
     """Run each kernel once on a tiny market, with the argument types of the real calls."""
     generated = GeneratedMarket(("A",), rate=None, seed=1, limit=200, start_us=0)
     table = np.zeros((2, 6), dtype=np.int64)
