@@ -21,11 +21,12 @@ from manage.client import Control, ControlError, NotRunningError
 from manage.commands.logs import parse
 from manage.daemon import READY, Request
 from manage.exits import CliError, Exit
-from manage.instance import socket_of
+from manage.instance import locked, socket_of
 from pipeline_orchestrator.supervisor.child_environment import child_environment, python_command
 
 POLL_SECONDS = 0.1
 BIND_SECONDS = 20.0
+GONE_SECONDS = 5.0
 UNREACHABLE_SECONDS = 10.0
 """How long a needed service may be away during a start before the start gives up on it."""
 
@@ -169,6 +170,9 @@ def await_ready(request: Request, timeout: float, say: Callable[[str, Document],
         try:
             document = control.get("/v1/status")
         except NotRunningError:
+            end = time.monotonic() + GONE_SECONDS
+            while locked(request.state) and time.monotonic() < end:
+                time.sleep(POLL_SECONDS)
             cause = last_cause(request.log_directory)
             raise CliError(
                 "the pipeline ended before it was ready" + (f": {cause}" if cause else ""),
