@@ -12,6 +12,7 @@ everything as tasks of the calling loop instead (tests, notebooks).
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -282,6 +283,7 @@ class PipelineOrchestrator:
             ),
             beat_s=wanted.heartbeat_seconds,
             builders=self._builders,
+            sys_path=tuple(entry for entry in sys.path if entry),
             log_level=self.settings.logging.level,
         )
 

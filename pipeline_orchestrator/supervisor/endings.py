@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from dataclasses import dataclass
 
 from pipeline_orchestrator.channel import Drain
@@ -184,6 +185,8 @@ def _cause(child: Child, event: Exited) -> str:
     if child.ending in (Ending.ABORT, Ending.KILL) and own:
         return f"{own}; stacks in {event.trace}" if event.trace else own
     if event.blameless or not own:
-        by_signal = event.code is not None and event.code < 0 and not event.blameless
-        return f"killed by {event.detail}" if by_signal else event.detail if event.code != 0 else ""
+        if event.code is not None and event.code < 0 and not event.blameless:
+            whose = " (by an operator, or out of memory)" if event.code == -signal.SIGKILL else ""
+            return f"killed by {event.detail}{whose if child.ending is Ending.NONE else ''}"
+        return event.detail if event.code != 0 else ""
     return own

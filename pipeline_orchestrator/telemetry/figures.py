@@ -47,12 +47,12 @@ class Figures:
         """Sum of a counter over its labels (or over those with this `part`); None = never counted."""
         return _sum(self.total["counters"], name, part)
 
-    def rate(self, name: str) -> float | None:
+    def rate(self, name: str, part: str = "") -> float | None:
         """Per second over the last beats; None until two beats have come or while the counter does not exist."""
         window = self._window_s()
-        if window is None or self.counter(name) is None:
+        if window is None or self.counter(name, part) is None:
             return None
-        counted = sum(_sum(delta.get("counters", {}), name, "") or 0 for _, delta in list(self._recent)[1:])
+        counted = sum(_sum(delta.get("counters", {}), name, part) or 0 for _, delta in list(self._recent)[1:])
         return counted / window
 
     def utilization(self) -> Utilization | None:

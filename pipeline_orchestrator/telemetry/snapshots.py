@@ -33,20 +33,24 @@ LAG_GAUGE = "lag_records"
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """One figure of `metrics`: a counter summed over the components of a stage (and one part of them)."""
+    """One figure of `metrics`: a counter summed over the instances of a stage, or over one part of them.
+
+    `counters` are tried in turn, each with its part ("" = all parts): the first one that was ever counted is taken.
+    """
 
     name: str
     stage: str
-    counter: str
-    part: str = ""
+    counters: tuple[tuple[str, str], ...]
 
 
 HEADLINES = (
-    Headline("ingested_total", "ingestion", SENT),
-    Headline("processed_total", "processing", RECEIVED),
-    Headline("stored_total", "storage", RECEIVED),
-    Headline("cached_total", "cache", RECEIVED),
+    Headline("ingested_total", "ingestion", ((SENT, ""),)),
+    Headline("processed_total", "processing", ((RECEIVED, ""),)),
+    Headline("stored_total", "storage", (("stored_rows_total", "events"), (RECEIVED, "events"), (RECEIVED, ""))),
+    Headline("cached_total", "cache", ((RECEIVED, ""),)),
 )
+INTAKE_PART = "reader"
+"""Where a component has a part of this name, what that part received is what the component received."""
 LATENCIES = ("latency", "stored_latency")
 
 
@@ -107,7 +111,7 @@ class Snapshots:
             lines.append(
                 {
                     "stage": state.id,
-                    "in_msg_per_s": _rounded(figures.rate(RECEIVED)),
+                    "in_msg_per_s": _received(figures),
                     "out_msg_per_s": _rounded(figures.rate(SENT)),
                     "busy_pct": used.busy if used else None,
                     "blocked_pct": used.blocked if used else None,
@@ -145,7 +149,7 @@ class Snapshots:
             common["process"] = {**asdict(process), "fds": figures.process.get("fds")}
         return ComponentStatus(
             **common,  # type: ignore[arg-type]  # as above
-            rates=Rates(_rounded(figures.rate(RECEIVED)), _rounded(figures.rate(SENT))) if alive else Rates(),
+            rates=Rates(_received(figures), _rounded(figures.rate(SENT))) if alive else Rates(),
             totals={**figures.total["counters"], "since": rfc3339(figures.since_us * 1000)},
             time=asdict(used) if used is not None and alive else None,
             gauges={**figures.total["gauges"], "event_loop_lag_seconds": figures.lag_s} if alive else {},
@@ -156,9 +160,7 @@ class Snapshots:
         metrics: dict[str, Any] = {}
         for headline in HEADLINES:
             members = [self._figures[i] for i in ids if i.startswith(headline.stage + "/") and i in self._figures]
-            counts = [figures.counter(headline.counter, headline.part) for figures in members]
-            known = [count for count in counts if count is not None]
-            metrics[headline.name] = sum(known) if known else None
+            metrics[headline.name] = _first_known(members, headline.counters)
         for name in LATENCIES:
             merged = Histogram()
             for component_id in ids:
@@ -189,6 +191,19 @@ def overall(states: Sequence[ComponentState], *, stopping: bool, was_ready: bool
     if not was_ready:
         return "starting"
     return "running" if all(state is State.RUNNING for state in wanted) else "degraded"
+
+
+def _first_known(members: Sequence[Figures], counters: tuple[tuple[str, str], ...]) -> int | None:
+    for name, part in counters:
+        known = [count for figures in members if (count := figures.counter(name, part)) is not None]
+        if known:
+            return sum(known)
+    return None
+
+
+def _received(figures: Figures) -> float | None:
+    """Records per second taken in."""
+    return _rounded(figures.rate(RECEIVED, INTAKE_PART if figures.counter(RECEIVED, INTAKE_PART) is not None else ""))
 
 
 def _latency(histogram: Histogram) -> Latency:

@@ -193,7 +193,7 @@ async def test_a_crash_means_backoff_and_a_successor_of_the_next_incarnation(sta
     stand.ready("storage/0")
     stand.exit("storage/0", -9, detail="SIGKILL")
     assert stand.state("storage/0") is State.BACKOFF
-    assert stand.view("storage/0").cause == "killed by SIGKILL"
+    assert stand.view("storage/0").cause == "killed by SIGKILL (by an operator, or out of memory)"
     stand.pass_time(0.75)
     assert stand.launcher.launched == [("storage/0", 1), ("storage/0", 2)]
     assert stand.view("storage/0").restarts == 1

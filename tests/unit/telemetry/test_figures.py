@@ -83,6 +83,7 @@ def test_counters_and_gauges_can_be_taken_per_part_or_in_all() -> None:
     figures.beat(1, beat(2.0, 7, part="bars", gauge=3))
     assert figures.counter("component_received_records_total") == 12
     assert figures.counter("component_received_records_total", "bars") == 7
+    assert figures.rate("component_received_records_total", "bars") == pytest.approx(7.0)
     assert figures.gauge_sum("lag_records") == 5.0
 
 

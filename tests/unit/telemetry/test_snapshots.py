@@ -174,3 +174,33 @@ def test_the_word_for_the_whole(states: list[State], was_ready: bool, word: str)
     views = [ComponentState(id=str(n), kind="stage", state=state, since_ns=0) for n, state in enumerate(states)]
     assert overall(views, stopping=False, was_ready=was_ready) == word
     assert overall(views, stopping=True, was_ready=was_ready) == "stopping"
+
+
+def labelled_beat(stand: Stand, name: str, counters: dict[tuple[str, str], int]) -> None:
+    meter = Meter()
+    for (counter, part), n in counters.items():
+        meter.count(counter, n, {"part": part})
+    stand.snapshots.beat(name, 1, Beat(1, 0.0, 0.0, stand.clock.monotonic_ns(), meter.take()))
+    stand.heard[name] = stand.clock.monotonic_ns()
+
+
+def test_stored_rows_are_those_of_the_events_table(stand: Stand) -> None:
+    received = "component_received_records_total"
+    labelled_beat(stand, "storage/0", {(received, "events"): 10, (received, "features"): 9})
+    labelled_beat(stand, "storage/1", {(received, "events"): 5})
+    states = [stand.state("storage/0"), stand.state("storage/1")]
+    assert stand.build(*states).metrics["stored_total"] == 15
+    labelled_beat(stand, "storage/0", {("stored_rows_total", "events"): 8})
+    labelled_beat(stand, "storage/1", {("stored_rows_total", "events"): 4})
+    assert stand.build(*states).metrics["stored_total"] == 12
+
+
+def test_a_reader_and_a_sender_do_not_count_a_record_twice(stand: Stand) -> None:
+    received, sent = "component_received_records_total", "component_sent_records_total"
+    for _ in range(2):
+        labelled_beat(
+            stand, "ingestion/0", {(received, "reader"): 100, (received, "sender"): 100, (sent, "sender"): 90}
+        )
+        stand.clock.advance(1.0)
+    rates = stand.build(stand.state("ingestion/0")).components["ingestion/0"].rates
+    assert (rates.in_per_s, rates.out_per_s) == (100.0, 90.0)
