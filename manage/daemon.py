@@ -75,7 +75,7 @@ Announce = Callable[[Mapping[str, Any]], None]  # Any: JSON
 
 
 class Daemon:
-    """One pipeline's process. `announce` is told {"event": "listening"} once the socket answers."""
+    """One pipeline's process. `announce` is told {"event": "listening"} once the socket answers, then "ready"."""
 
     def __init__(
         self, request: Request, build: Build, log_writer: LogWriter, announce: Announce = lambda _: None
@@ -143,6 +143,7 @@ class Daemon:
                 starting.result()
                 self.started.set()
                 self.log("INFO", "ready")
+                self.announce({"event": "ready", "status": self.status()["status"]})
                 running = asyncio.create_task(pipeline.wait())
                 await asyncio.wait({running, wish}, return_when=asyncio.FIRST_COMPLETED)
                 if running.done():
@@ -230,7 +231,7 @@ class Daemon:
         if request.grace_seconds is not None and not self.stopping.is_set():
             self.grace_seconds = request.grace_seconds
         self.end(force=request.force)
-        return StopReply(accepted=True, status="stopping")
+        return StopReply(accepted=True, status="stopping", grace_seconds=self.grace_seconds)
 
     def difference(self, request: DifferenceRequest) -> DifferenceReply:
         """What a start with the given settings and options would be that this pipeline is not."""

@@ -21,7 +21,7 @@ from manage.client import Control, ControlError, NotRunningError
 from manage.commands.logs import parse
 from manage.daemon import READY, Request
 from manage.exits import CliError, Exit
-from manage.instance import locked, socket_of
+from manage.instance import locked, socket_of, state_argument
 from pipeline_orchestrator.supervisor.child_environment import child_environment, python_command
 
 POLL_SECONDS = 0.1
@@ -78,7 +78,7 @@ def launch(request: Request) -> dict[str, Any]:  # Any: JSON
         os.close(reader)
     if told is not None and told.get("event") == "listening":
         return told
-    raise _failure(told, child, log_directory)
+    raise _failure(told, child, request)
 
 
 def document_of(request: Request) -> dict[str, Any]:  # Any: JSON
@@ -108,7 +108,8 @@ def _hear(reader: int, limit: float) -> dict[str, Any] | None:  # Any: JSON
     return document if isinstance(document, dict) else None
 
 
-def _failure(told: Document | None, child: subprocess.Popen[bytes], log_directory: Path) -> CliError:
+def _failure(told: Document | None, child: subprocess.Popen[bytes], request: Request) -> CliError:
+    log_directory = request.log_directory
     if told is not None and told.get("event") == "failed":
         error = told["error"]
         return CliError(
@@ -130,7 +131,7 @@ def _failure(told: Document | None, child: subprocess.Popen[bytes], log_director
         f"cannot start: the daemon {what}" + (f": {last}" if last else ""),
         code="daemon_died",
         evidence={"output": str(log_directory / "pipeline_orchestrator.out")},
-        next_step="manage_pipeline.py logs -n 20",
+        next_step=f"manage_pipeline.py logs -n 20{state_argument(request.state)}",
     )
 
 
@@ -177,7 +178,7 @@ def await_ready(request: Request, timeout: float, say: Callable[[str, Document],
             raise CliError(
                 "the pipeline ended before it was ready" + (f": {cause}" if cause else ""),
                 code="ended",
-                next_step="manage_pipeline.py logs -n 20",
+                next_step=f"manage_pipeline.py logs -n 20{state_argument(request.state)}",
             ) from None
         except ControlError:
             document = {}
@@ -196,7 +197,7 @@ def await_ready(request: Request, timeout: float, say: Callable[[str, Document],
         if waited >= UNREACHABLE_SECONDS and (blame := _unreachable(document)) is not None:
             raise blame
         if waited >= timeout:
-            raise _late(components, timeout)
+            raise _late(components, timeout, request.state)
         time.sleep(POLL_SECONDS)
 
 
@@ -218,7 +219,7 @@ def _unreachable(document: Document) -> CliError | None:
     return None
 
 
-def _late(components: Mapping[str, Document], timeout: float) -> CliError:
+def _late(components: Mapping[str, Document], timeout: float, state: Path) -> CliError:
     waiting = {name: each for name, each in components.items() if each["state"] not in READY}
     name, component = next(iter(waiting.items()), ("the pipeline", {}))
     cause = component.get("cause") or component.get("state") or "no cause known"
@@ -227,5 +228,5 @@ def _late(components: Mapping[str, Document], timeout: float) -> CliError:
         exit_code=Exit.TRY_LATER,
         code="timeout",
         evidence={"waiting": {name: each.get("cause") or each["state"] for name, each in waiting.items()}},
-        next_step=component.get("next_step") or "manage_pipeline.py logs -n 20",
+        next_step=component.get("next_step") or f"manage_pipeline.py logs -n 20{state_argument(state)}",
     )

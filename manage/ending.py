@@ -8,14 +8,12 @@ from typing import Any
 
 from manage import instance
 from manage.client import Control, ControlError, DeniedError, NotRunningError
-from manage.commands.status import state_argument
 from manage.exits import CliError, Exit
 from manage.terminal import Terminal
 
 POLL_SECONDS = 0.1
 BIND_SECONDS = 5.0
 FORCED_SECONDS = 10.0
-GRACE_SECONDS = 30.0
 LIMIT_AFTER_GRACE = 15.0
 
 Document = dict[str, Any]  # JSON
@@ -34,9 +32,9 @@ def stop_pipeline(terminal: Terminal, state: Path, *, force: bool = False, grace
     watched = instance.Watched(record) if record is not None else None
     try:
         seen = {} if force else _components(Control(instance.socket_of(state)))
-        asked = _ask(state, force=force, grace=grace)
-        limit = FORCED_SECONDS if force else (GRACE_SECONDS if grace is None else grace) + LIMIT_AFTER_GRACE
-        if asked or not force:
+        allowed = _ask(state, force=force, grace=grace)
+        limit = FORCED_SECONDS if force else (allowed or 0.0) + LIMIT_AFTER_GRACE
+        if allowed is not None:
             _watch(terminal, state, watched, limit, seen)
         killed = False
         if instance.locked(state):
@@ -45,7 +43,7 @@ def stop_pipeline(terminal: Terminal, state: Path, *, force: bool = False, grace
                     f"the pipeline still stops after {limit:g} s",
                     exit_code=Exit.TRY_LATER,
                     code="timeout",
-                    next_step=f"manage_pipeline.py stop --force{state_argument(state)}",
+                    next_step=f"manage_pipeline.py stop --force{instance.state_argument(state)}",
                 )
             killed = _kill(state, watched)
     finally:
@@ -61,19 +59,19 @@ def stop_pipeline(terminal: Terminal, state: Path, *, force: bool = False, grace
     }
 
 
-def _ask(state: Path, *, force: bool, grace: float | None) -> bool:
-    """Send the wish; False when the daemon does not answer and force was wanted."""
+def _ask(state: Path, *, force: bool, grace: float | None) -> float | None:
+    """Send the wish; how long draining may take, None when the daemon does not answer and force was wanted."""
     limit = time.monotonic() + BIND_SECONDS
     body: Document = {"force": force, "grace_seconds": grace}
     while True:
         try:
-            Control(instance.socket_of(state)).post("/v1/stop", body)
-            return True
+            reply = Control(instance.socket_of(state)).post("/v1/stop", body)
+            return float(reply.get("grace_seconds") or 0.0)
         except DeniedError as error:
             raise CliError(str(error), exit_code=Exit.CANNOT_TELL, code="not_permitted") from error
         except NotRunningError:  # it holds the lock, but does not listen yet, or no longer
             if not instance.locked(state):
-                return True
+                return 0.0
             if time.monotonic() < limit:
                 time.sleep(POLL_SECONDS)
                 continue
@@ -81,12 +79,12 @@ def _ask(state: Path, *, force: bool, grace: float | None) -> bool:
         except ControlError as error:
             cause = str(error)
         if force:
-            return False
+            return None
         raise CliError(
             f"cannot stop the pipeline: {cause}",
             exit_code=Exit.TRY_LATER,
             code="silent",
-            next_step=f"manage_pipeline.py stop --force{state_argument(state)}",
+            next_step=f"manage_pipeline.py stop --force{instance.state_argument(state)}",
         )
 
 

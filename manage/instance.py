@@ -125,6 +125,11 @@ def socket_of(state: Path) -> Path:
     return paths.control_socket(state)
 
 
+def state_argument(state: Path) -> str:
+    """` --state-dir DIR` where the pipeline is not the default one: for commands shown to the operator."""
+    return "" if state == paths.chosen_state_dir() else f" --state-dir {state}"
+
+
 class Watched:
     """A recorded daemon held by a descriptor, so that no later process of the same number can be meant."""
 

@@ -26,10 +26,11 @@ class StopRequest(Message):
 
 
 class StopReply(Message):
-    """`status` is the pipeline's state once the request was taken."""
+    """`status` is the pipeline's state once the request was taken; draining takes at most `grace_seconds`."""
 
     accepted: bool
     status: str
+    grace_seconds: float
 
 
 class DifferenceRequest(Message):

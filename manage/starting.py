@@ -11,7 +11,6 @@ from config import paths
 from config.settings import Loaded, reveal
 from manage import instance
 from manage.client import Control, ControlError, DeniedError, NotRunningError, RefusedError
-from manage.commands.status import state_argument
 from manage.daemon import Request
 from manage.daemonize import await_ready, launch
 from manage.exits import CliError, Exit
@@ -51,7 +50,7 @@ def found_running(request: Request) -> Document | None:
             f"cannot tell what runs here: {error}",
             exit_code=Exit.TRY_LATER,
             code="silent",
-            next_step=f"manage_pipeline.py stop --force{state_argument(request.state)}",
+            next_step=f"manage_pipeline.py stop --force{instance.state_argument(request.state)}",
         ) from error
     since = f"since {local_time(running['since'])}, pid {running['pid']}"
     evidence = {"pid": running["pid"], "since": running["since"], "socket": str(control.path)}
@@ -61,14 +60,14 @@ def found_running(request: Request) -> Document | None:
             f"already running {since}, with other settings: {rows}",
             code="already_running",
             evidence={**evidence, "differences": found["differences"]},
-            next_step=f"manage_pipeline.py restart{state_argument(request.state)}",
+            next_step=f"manage_pipeline.py restart{instance.state_argument(request.state)}",
         )
     if request.foreground:
         raise CliError(
             f"already running {since}, socket {control.path}",
             code="already_running",
             evidence=evidence,
-            next_step=f"manage_pipeline.py status{state_argument(request.state)}",
+            next_step=f"manage_pipeline.py status{instance.state_argument(request.state)}",
         )
     return running
 
@@ -121,7 +120,7 @@ def start_detached(terminal: Terminal, request: Request, *, timeout: float, wait
     except KeyboardInterrupt:
         terminal.note(
             f"no longer waiting; the pipeline (pid {told['pid']}) goes on starting\n"
-            f"  Try: manage_pipeline.py status{state_argument(request.state)}"
+            f"  Try: manage_pipeline.py status{instance.state_argument(request.state)}"
         )
         raise
     except CliError as error:

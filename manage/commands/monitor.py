@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from config.durations import spoken
-from manage.commands.status import look, state_argument
+from manage.commands.status import look
 from manage.exits import CliError, Exit
+from manage.instance import state_argument
 from manage.options import DURATION, common, pipeline
 from manage.render import render_status
 from manage.terminal import Terminal

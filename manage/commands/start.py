@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,11 @@ def start(
     if foreground:
         from manage.run_daemon import run_daemon
 
-        return run_daemon(request)
+        def announce(told: Mapping[str, Any]) -> None:  # Any: JSON
+            what = f"listening, pid {told['pid']}" if told["event"] == "listening" else str(told["status"])
+            terminal.note(f"{terminal.style('✓', 'good', error=True)} {what}")
+
+        return run_daemon(request, announce)
     limit = timeout if timeout is not None else loaded.settings.performance.startup_timeout_seconds
     answer = starting.start_detached(terminal, request, timeout=limit, wait=not no_wait)
     terminal.answer(answer, lambda: starting.text(answer))

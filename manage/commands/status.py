@@ -14,7 +14,7 @@ from manage import instance
 from manage.blank_status import blank_status
 from manage.client import Control, ControlError, DeniedError, NotRunningError
 from manage.exits import Exit
-from manage.instance import socket_of
+from manage.instance import socket_of, state_argument
 from manage.options import common, pipeline
 from manage.terminal import Terminal
 
@@ -59,13 +59,6 @@ def look(state: Path) -> tuple[dict[str, Any], Exit, str]:  # Any: JSON
         text = f"! not running, state left behind in {state}{since}"
         return blank_status("stopped"), Exit.FAILED, f"{text}\n  Try: manage_pipeline.py start{again}"
     return blank_status("stopped"), Exit.NOT_RUNNING, f"not running\n  Try: manage_pipeline.py start{again}"
-
-
-def state_argument(state: Path) -> str:
-    """` --state-dir DIR` where the pipeline is not the default one: for commands shown to the operator."""
-    from config import paths
-
-    return "" if state == paths.chosen_state_dir() else f" --state-dir {state}"
 
 
 def _text(document: dict[str, Any], terminal: Terminal) -> str:  # Any: JSON

@@ -40,7 +40,7 @@ class Verbs:
 
     def stop(self, request: StopRequest) -> StopReply:
         self.stops.append(request)
-        return StopReply(accepted=True, status="stopping")
+        return StopReply(accepted=True, status="stopping", grace_seconds=30)
 
     def difference(self, request: DifferenceRequest) -> DifferenceReply:
         return DifferenceReply(differences=[])
@@ -176,7 +176,11 @@ async def test_path_longer_than_a_socket_address_works(tmp_path: Path) -> None:
 
 async def test_verbs_answer_with_documents(running: Running) -> None:
     StatusReply.model_validate(await running.ask("get", "/v1/status"))
-    assert await running.ask("post", "/v1/stop", {"force": True}) == {"accepted": True, "status": "stopping"}
+    assert await running.ask("post", "/v1/stop", {"force": True}) == {
+        "accepted": True,
+        "status": "stopping",
+        "grace_seconds": 30.0,
+    }
     assert running.verbs.stops == [StopRequest(force=True)]
     assert running.logged[-1][:2] == ("INFO", "control_verb")
     assert running.logged[-1][2]["peer_uid"] == os.geteuid()
