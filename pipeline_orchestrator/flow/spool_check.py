@@ -80,7 +80,7 @@ def check_segment(path: Path, *, mend: bool, tail: bool = False) -> Checked:
 
 
 def _is_torn_header(data: bytes) -> bool:
-    """Was the segment's creation interrupted, before anything was appended to it?"""
+    """True where the segment's creation was interrupted, before anything was appended to it."""
     start = len(MAGIC) + PREFIX.size
     if len(data) < start:
         return data.count(0) == len(data) or MAGIC.startswith(data[: len(MAGIC)])
@@ -89,7 +89,7 @@ def _is_torn_header(data: bytes) -> bool:
 
 
 def _is_torn(data: bytes, at: int) -> bool:
-    """Does the rest look like one append that did not finish (short, or zeros never written)?"""
+    """True where the rest looks like one append that did not finish (short, or zeros never written)."""
     rest = len(data) - at
     if rest < FRAME_BYTES:
         return True

@@ -45,7 +45,7 @@ class Frame(NamedTuple):
     port: int
     epoch: int
     first_seq: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls on a frame
     recv_us: int
     raw: bytes
     oversize: bool = False

@@ -33,6 +33,7 @@ CHUNK_BYTES = 2 << 20
 IDLE_SECONDS = 0.05
 SAVE_SECONDS = 0.05
 _NO_ROWS = pa.RecordBatch.from_arrays([], names=[])
+_NO_BYTES, _NO_FRAMES = np.empty(0, dtype=np.uint8), np.empty((0, COLUMNS), dtype=np.int64)
 _NO_OFFSETS = np.empty(0, dtype=np.int64)
 
 
@@ -52,6 +53,10 @@ class SpoolChunk:
     next_seq: int
     begin_context: dict[str, Any] | None = None  # JSON of the parser
     end_context: dict[str, Any] = field(default_factory=dict)
+
+    def release(self) -> None:
+        """The bytes are parsed: their block may be used again."""
+        self.buf, self.table = _NO_BYTES, _NO_FRAMES
 
 
 class SpoolSource:
@@ -291,7 +296,7 @@ class SpoolSource:
                 continue
             size = min(left, self._chunk_bytes)
             buf = self._pool.take(size)
-            got = self._segment.read_into(memoryview(buf)[:size], self._place.offset)
+            got = self._segment.read_into(buf[:size].data, self._place.offset)
             frames, consumed, _ = scan_frames(buf, got, self.max_lines, self._table)
             if frames:
                 return self._take(buf, frames, consumed)
@@ -314,9 +319,7 @@ class SpoolSource:
 
     def _batch(self, chunk: SpoolChunk) -> Batch:
         recv = chunk.table[:, RECV_US]
-        stamps = Stamps(
-            fetched_ns=time.monotonic_ns(), oldest_recv_us=int(recv.min()), newest_recv_us=int(recv.max())
-        )
+        stamps = Stamps(fetched_ns=time.monotonic_ns(), oldest_recv_us=int(recv.min()), newest_recv_us=int(recv.max()))
         size = chunk.end.offset - chunk.start.offset
         return Batch(_NO_ROWS, (), _NO_OFFSETS, stamps, origin=chunk, size_bytes=size)
 

@@ -34,7 +34,7 @@ def _uint(buf: Any, at: int, size: int) -> int:  # Any: arrays inside kernels
     value = np.int64(0)
     for i in range(size - 1, -1, -1):
         value = (value << 8) | np.int64(buf[at + i])
-    return value
+    return int(value)
 
 
 @njit(cache=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from pipeline_orchestrator.flow.spool_format import KEPT_SUFFIX, SegmentHeader, decode_header, read_segment
 
@@ -29,12 +28,12 @@ class SegmentReader:
         """Bytes in the segment now."""
         return os.fstat(self._fd).st_size if self._fd >= 0 else len(self._data)
 
-    def read_into(self, target: Any, offset: int) -> int:  # Any: a writable buffer
+    def read_into(self, target: memoryview, offset: int) -> int:
         """Fill `target` from `offset` on; returns the bytes read."""
         if self._fd >= 0:
             return os.preadv(self._fd, (target,), offset)
         piece = self._data[offset : offset + len(target)]
-        memoryview(target)[: len(piece)] = piece
+        target[: len(piece)] = piece
         return len(piece)
 
     def close(self) -> None:

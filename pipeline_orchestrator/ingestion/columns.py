@@ -133,9 +133,7 @@ def to_record_batch(columns: Columns, rows: int, texts: InternTables) -> pa.Reco
     schema = arrow_schema(EVENTS)
     counts = np.zeros(BITMAPS, dtype=np.int64)
     count_bits(columns.bits, rows, counts)
-    return pa.RecordBatch.from_arrays(
-        [_column(field, columns, rows, counts, texts) for field in schema], schema=schema
-    )
+    return pa.RecordBatch.from_arrays([_column(field, columns, rows, counts, texts) for field in schema], schema=schema)
 
 
 def _column(field: Any, columns: Columns, rows: int, counts: Any, texts: InternTables) -> pa.Array:

@@ -29,6 +29,10 @@ class ParserContext:
             return replace(self, clock2=None)
         return self
 
+    def at(self, port: str, local_us: int) -> ParserContext:
+        """State after a `T` of `port`."""
+        return replace(self, clock1=local_us) if port == "level1" else replace(self, clock2=local_us)
+
     def to_json(self) -> dict[str, Any]:
         """For cursor and segment headers."""
         return {"layout": list(self.layout), "clock1": self.clock1, "clock2": self.clock2}

@@ -54,7 +54,7 @@ def code_of(
                     same = False
                     break
             if same:
-                return slot - 1
+                return int(slot - 1)
         at = (at + uint64(1)) & mask
         slot = slots[which, at]
     count, used = meta[which, 0], meta[which, 1]
@@ -65,7 +65,7 @@ def code_of(
     ends[which, count + 1] = used + size
     slots[which, at] = count + 1
     meta[which, 0], meta[which, 1] = count + 1, used + size
-    return count
+    return int(count)
 
 
 @njit(cache=True, error_model="numpy")

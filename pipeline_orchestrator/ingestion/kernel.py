@@ -37,7 +37,7 @@ from pipeline_orchestrator.ingestion.columns import (
     W_TIME,
     WIDE,
 )
-from pipeline_orchestrator.ingestion.intern import CONDITIONS, MAKERS, SYMBOLS, code_of
+from pipeline_orchestrator.ingestion.intern import CONDITIONS, SYMBOLS, code_of
 from pipeline_orchestrator.ingestion.kernel_fields import (
     NULL,
     S_CLOCK1,
@@ -219,7 +219,7 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
             if n < MAX_FIELDS:
                 offs[n + 1] = stop + 1
                 fields = n if n > 0 and offs[n] >= stop else n + 1
-            kind = np.int64(buf[pos]) if size > 0 else 0
+            kind = int(buf[pos]) if size > 0 else 0
             program = _program_of(kind, port)
             status = 0
             if table[frame, 4] & OVERSIZE_FLAG:
@@ -309,9 +309,7 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
                 for which in range(3):
                     slot = _SYMBOL if which == SYMBOLS else (_CONDITIONS if which == CONDITIONS else _MAKER)
                     if slots[1, slot] == 0:
-                        code = code_of(
-                            t_slots, t_ends, t_arena, t_meta, which, buf, slots[0, slot], slots[2, slot]
-                        )
+                        code = code_of(t_slots, t_ends, t_arena, t_meta, which, buf, slots[0, slot], slots[2, slot])
                         if code < 0:
                             status = _NO_ROOM
                         slots[2, slot] = code
@@ -341,7 +339,11 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
                 if keep:
                     bits[B_RAW, byte_at] |= bit
                 narrow[N_INSTANCE, row], narrow[N_PORT, row], narrow[N_KIND, row] = table[frame, 2], port, event
-                wide[W_EPOCH, row], wide[W_SEQ, row], wide[W_RECV, row] = table[frame, 5], table[frame, 6] + line, recv_us
+                wide[W_EPOCH, row], wide[W_SEQ, row], wide[W_RECV, row] = (
+                    table[frame, 5],
+                    table[frame, 6] + line,
+                    recv_us,
+                )
                 row += 1
                 raw_ends[row] = raw_at
             else:

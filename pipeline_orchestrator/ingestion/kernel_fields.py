@@ -71,10 +71,9 @@ def digits(buf: Any, a: int, b: int, negative_too: bool) -> tuple[int, int]:  # 
         digit = int(buf[i]) - 48
         if digit < 0 or digit > 9:
             return 0, BAD_NUMBER
-        if value > _SAFE:
-            if over or value > (MAX_INT64 - digit) // 10:
-                over = True
-                continue
+        if value > _SAFE and (over or value > (MAX_INT64 - digit) // 10):
+            over = True
+            continue
         value = value * 10 + digit
     if over:
         return 0, OVERFLOW
@@ -106,7 +105,7 @@ def unsigned_bits(buf: Any, a: int, b: int) -> tuple[int, int]:  # Any: arrays i
         value = value * uint64(10) + uint64(digit)
     if over:
         return 0, OVERFLOW
-    return np.int64(value), 0
+    return np.int64(value), 0  # type: ignore[return-value]  # int() of an unsigned one stays unsigned in numba
 
 
 @njit(cache=True, error_model="numpy")
@@ -236,7 +235,7 @@ def printable(buf: Any, a: int, b: int) -> bool:  # Any: arrays inside kernels
     """1 to 64 characters from ! to ~."""
     if b <= a or b - a > MAX_TEXT:
         return False
-    for i in range(a, b):
+    for i in range(a, b):  # noqa: SIM110 - numba has no all()
         if buf[i] < 33 or buf[i] > 126:
             return False
     return True

@@ -111,5 +111,5 @@ def positions(layout: Sequence[str]) -> npt.NDArray[np.int64]:
 
 
 def covers(layout: Sequence[str]) -> bool:
-    """Does the layout hold everything we ask for?"""
+    """True where the layout holds everything we ask for."""
     return set(SELECTED) <= set(layout)

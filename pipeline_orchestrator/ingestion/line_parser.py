@@ -8,6 +8,7 @@ are rare, are done one by one in Python.
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -54,7 +55,9 @@ from pipeline_orchestrator.market.eastern import DAY_US
 from pipeline_orchestrator.market.events import EVENTS, PORT, PORTS, enum_symbols
 from pipeline_orchestrator.record import DeadLetter, EventId
 
-_ENUM_CODES = {column: {name: code for code, name in enumerate(names)} for column, names in enum_symbols(EVENTS).items()}
+_ENUM_CODES = {
+    column: {name: code for code, name in enumerate(names)} for column, names in enum_symbols(EVENTS).items()
+}
 _FACT_KINDS = frozenset({"connected", "lost", "subscribed", "unsubscribed", "gap", "clock", "canary", "other"})
 
 
@@ -92,7 +95,7 @@ class LineParser:
         state[fields.S_RULE_DAY] = state[fields.S_NEAR_DAY] = -(1 << 40)
 
     def parse(self, frames: Sequence[Frame]) -> tuple[pa.RecordBatch, list[DeadLetter]]:
-        """Events of whole frames in order, and the lines refused. Raises ValueError for a frame whose count is wrong."""
+        """Events of whole frames in order, and the lines refused. Raises ValueError for a frame with a wrong count."""
         buf, table = table_of(list(frames))
         return self.parse_table(buf, table)
 
@@ -188,9 +191,11 @@ class LineParser:
                 columns.wide[WIDE.index(name), row] = value
                 columns.bits[WIDE.index(name), row >> 3] |= bit
             else:
+                code = value
                 if name in COLUMN_OF:
-                    value = self._texts.code(COLUMN_OF.index(name), value)
-                code = _ENUM_CODES.get(name, {}).get(value, value)
+                    code = self._texts.code(COLUMN_OF.index(name), value)
+                elif name in _ENUM_CODES:
+                    code = _ENUM_CODES[name][value]
                 columns.narrow[NARROW.index(name), row] = code
                 columns.bits[B_NARROW + NARROW.index(name), row >> 3] |= bit
         if event.get("raw") is not None:
@@ -209,7 +214,7 @@ class LineParser:
 
 
 def is_new_connection(fact: Fact) -> bool:
-    """Does the fact say that a connection was opened (layout and clocks start anew)?"""
+    """True where the fact says that a connection was opened: layout and clocks start anew."""
     return fact.kind == "connected" and fact.detail.get("phase") == "open"
 
 
@@ -237,12 +242,9 @@ def line_at(buf: Bytes, table: Table, epoch: int, seq: int) -> bytes:
 
 def warm() -> None:
     """Compile every kernel of the parser by parsing one line of each kind."""
-    lines = (
-        b"T,20240102 09:30:00\nQ,A,1.5,1,09:30:00.1,5,1,1.4,1,1.6,1,,,,,C,01,\nP,A,,,,,,,,,,,,,,,,\nC,A,I,,,1.0,1,1,,1,\n"
-    )
+    lines = b"T,20240102 09:30:00\nQ,A,1.5,1,09:30:00.1,5,1,1.4,1,1.6,1,,,,,C,01,\nP,A,,,,,,,,,,,,,,,,\n"
+    lines += b"C,A,I,,,1.0,1,1,,1,\n"
     depth = b"3,A,1,,B,1.0,1,1,2,09:30:00,2024-01-02,\n7,A,B,1.0,1,1,2,,,\nS,KEY,1\nF,A,\n"
     parser = LineParser()
     parser.parse([Frame(0, PORT["level1"], 1, 0, 4, 0, lines), Frame(0, PORT["level2"], 1, 4, 4, 0, depth)])
     parser._texts.grow()
-
-

@@ -80,6 +80,21 @@ def parse_line(line: bytes, port: int, context: ParserContext, recv_us: int) -> 
     raise LineError(reasons.UNKNOWN_TYPE)
 
 
+def latest_time(line: bytes, port: int, context: ParserContext, recv_us: int) -> int | None:
+    """The latest time a line speaks of: its event time, or for Q and P also the time of the trade it restates."""
+    try:
+        event, _ = parse_line(line, port, context, recv_us)
+        times = [event.get("event_time_us")]
+        if event["kind"] in {"trade", "quote"}:
+            fields, where = split(line), lay.positions(context.layout)
+            day = take.date(_field(fields, int(where[lay.T_DATE])))
+            tod = take.time_of_day(_field(fields, int(where[lay.T_TIME])))
+            times.append(_line_time(day, tod, context, recv_us))
+    except LineError:
+        return None
+    return max((time for time in times if time is not None), default=None)
+
+
 def _field(fields: list[bytes], index: int) -> bytes:
     return fields[index] if 0 <= index < len(fields) else b""
 

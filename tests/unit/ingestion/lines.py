@@ -156,6 +156,7 @@ _GOOD = {
     id(texts): st.sampled_from([b"", b"01", b"873D17", b"NSDQ"]),
     id(sides): st.sampled_from([b"A", b"B"]),
     id(delays): st.sampled_from([b"", b"0"]),
+    id(contents): st.sampled_from([b"ba", b"C", b"E", b"O", b"Cbaohlcv"]),
     id(letters): st.sampled_from([b"I", b"X"]),
 }
 
@@ -237,9 +238,11 @@ others = st.sampled_from(
 )
 
 
-def lines(layout: tuple[str, ...]) -> st.SearchStrategy[bytes]:
-    """A line of any type, sometimes cut off, with extra fields or with a stray byte."""
-    plain = st.one_of(update(layout), update(layout), clocks, corrections, depth, depth, others)
+def lines(layout: tuple[str, ...], port: int) -> st.SearchStrategy[bytes]:
+    """A line of any type, mostly of the port's own, sometimes cut off, with extra fields or with a stray byte."""
+    own = update(layout) if port == LEVEL1 else depth
+    mixed = [own, own, own, own, clocks, others, corrections if port == LEVEL1 else depth, update(layout), depth]
+    plain = st.one_of(mixed)
     return st.one_of(plain, plain, plain, _damaged(plain)).map(lambda line: line.replace(b"\n", b""))
 
 

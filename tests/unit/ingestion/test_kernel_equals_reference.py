@@ -36,7 +36,7 @@ def sessions(draw: st.DrawFn) -> list[Frame]:
             continue
         port = draw(st.sampled_from([LEVEL1, LEVEL1, LEVEL2]))
         end = draw(st.sampled_from([b"\n", b"\r\n"]))
-        some = draw(st.lists(lines(layout), min_size=1, max_size=5))
+        some = draw(st.lists(lines(layout, port), min_size=1, max_size=8))
         frames.append(_frame(seq, port, some, end, RECV + draw(st.integers(0, 7200)) * 1_000_000))
         seq += len(some)
     return frames

@@ -1,0 +1,60 @@
+"""The parts of ingestion, wired: what reads the feed, what sends the spool on, what parses in between."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from config.durations import seconds
+from config.sections import Settings
+from pipeline_orchestrator.clock import SYSTEM, Clock
+from pipeline_orchestrator.flow.connector import Processor
+from pipeline_orchestrator.flow.spool import Spool
+from pipeline_orchestrator.flow.spool_reader import SpoolSource
+from pipeline_orchestrator.ingestion.gap_watch import GapWatch
+from pipeline_orchestrator.ingestion.journal import Journal
+from pipeline_orchestrator.ingestion.line_parser import LineParser
+from pipeline_orchestrator.ingestion.parse_lines import ParseLines
+from pipeline_orchestrator.ingestion.reader import IngestionReader
+from pipeline_orchestrator.record import Mark
+
+
+def spool_directory(state_dir: Path, instance: int) -> Path:
+    """Where an ingestion instance keeps its spool."""
+    return state_dir / "spool" / str(instance)
+
+
+def parser_state(state: dict[str, Any]) -> dict[str, Any]:
+    """The parser's context in a segment header's state."""
+    return dict(state.get("parser", {}))
+
+
+def make_ingestion(
+    settings: Settings,
+    instance: int,
+    state_dir: Path,
+    *,
+    log_id: Callable[[], Awaitable[str]] | None = None,
+    resend_from: Callable[[], Awaitable[Mark | None]] | None = None,
+    clock: Clock = SYSTEM,
+) -> tuple[IngestionReader, SpoolSource, list[Processor]]:
+    """Reader, source and processors of one instance.
+
+    Run `reader.run(ctx)` beside a Stage(source, processors, sink) in one loop; stop the reader first. `log_id` and
+    `resend_from` are asked when the source opens: see SpoolSource.
+    """
+    config = settings.spool
+    spool = Spool(
+        spool_directory(state_dir, instance),
+        instance,
+        segment_bytes=config.segment_bytes,
+        quota_bytes=config.quota_bytes,
+        keep_seconds=seconds(config.keep),
+        fsync_ms=config.fsync_ms,
+        clock=clock,
+    )
+    journal = Journal(spool)
+    source = SpoolSource(spool, context_of=parser_state, log_id=log_id, resend_from=resend_from)
+    reader = IngestionReader(settings.iqfeed, settings.symbols, instance, journal, source)
+    return reader, source, [ParseLines(LineParser(), GapWatch(journal).observe)]

@@ -1,0 +1,182 @@
+"""One open connection to the feed: handshake, field list, watches, and what the feed says about itself.
+
+Every line goes to the journal first. Greeting, trailing commas, an answer to `T` and the order of answers are all
+optional: IQConnect's versions differ, and so do other servers of the same protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from pipeline_orchestrator.ingestion import subscriptions as say
+from pipeline_orchestrator.ingestion.journal import PROTOCOL, Journal
+from pipeline_orchestrator.ingestion.layout import LAYOUT_PREFIX, SELECTED, covers, parse_layout
+from pipeline_orchestrator.ingestion.line_scan import Scan
+from pipeline_orchestrator.ingestion.receiver import LineReceiver
+from pipeline_orchestrator.ingestion.subscriptions import Subscriptions
+
+ANSWER_SECONDS = 10.0  # for the protocol's acknowledgement
+SELECT_SECONDS = 3.0  # for the field list: some servers never acknowledge it
+
+
+class ProtocolMismatchError(Exception):
+    """The feed speaks another version, or does not answer to SET PROTOCOL."""
+
+
+class FeedSession:
+    """State of one connection from connect to loss. `receiver` is set once the socket is open.
+
+    `trouble` is what an operator should know while lines flow nevertheless ("" = nothing); `on_change` is called when
+    it, or the link between IQConnect and DTN, changes. `ready` once the handshake is done and watches are sent.
+    """
+
+    def __init__(
+        self, connection: str, journal: Journal, wishes: Subscriptions, client_name: str, on_change: Callable[[], None]
+    ) -> None:
+        self.connection, self.journal, self.wishes = connection, journal, wishes
+        self.client_name, self._changed = client_name, on_change
+        self.receiver: LineReceiver | None = None
+        self.lines, self.oversized = 0, 0
+        self.upstream = True  # link IQConnect <-> DTN; servers without a greeting count as linked
+        self.trouble = ""
+        self._layout: tuple[str, ...] = ()
+        self._version: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._layout_seen = asyncio.Event()
+        self._linked = asyncio.Event()
+        self._linked.set()
+        self.ready = False
+        self._cause = "start"
+
+    # -- receiving (called by the receiver, inside the loop's read callback) --------------------------------------
+
+    def take_lines(self, raw: memoryview, found: Scan, controls: list[tuple[bytes, int]]) -> None:
+        """Spool, then look at the control lines."""
+        self.lines += found.lines
+        base = len(raw) - (found.end - found.last_start)
+        last = bytes(raw[base : base + found.last_end - found.last_start])
+        self.journal.lines(self.connection, raw, found, controls, last)
+        for line, _ in controls:
+            self._control(line)
+
+    def take_oversize(self, head: memoryview) -> None:
+        """Spool the head of an endless line."""
+        self.lines += 1
+        self.oversized += 1
+        self.journal.oversize(self.connection, head)
+
+    def _control(self, line: bytes) -> None:
+        fields = line.decode("latin-1").split(",")
+        key = fields[1] if len(fields) > 1 else ""
+        if fields[0] == "n":
+            self._refused(key, "unknown")
+        elif fields[0] == "S" and key == "CURRENT PROTOCOL":
+            if not self._version.done():
+                self._version.set_result(fields[2].strip() if len(fields) > 2 else "")
+        elif fields[0] == "S" and line.startswith(LAYOUT_PREFIX):
+            self._layout = parse_layout(line) or self._layout
+            self._layout_seen.set()
+            if self.ready:
+                self._judge_layout()
+        elif fields[0] == "S" and key == "SERVER CONNECTED":
+            self._link_up()
+        elif fields[0] == "S" and key == "SERVER DISCONNECTED":
+            self._link_down()
+        elif fields[0] == "S" and key == "SYMBOL LIMIT REACHED":
+            self._refused(fields[2] if len(fields) > 2 else "", "limit")
+
+    def _refused(self, symbol: str, why: str) -> None:
+        if self.wishes.refuse(symbol, why):
+            self._changed()
+
+    def _link_up(self) -> None:
+        was_down, self.upstream = not self.upstream, True
+        self._linked.set()
+        if self.ready:
+            if self.connection == "level1" and not covers(self._layout):
+                self._send(say.select_fields())
+            self._watch_all(announce=was_down)
+        self._changed()
+
+    def _link_down(self) -> None:
+        self.upstream = False
+        self._linked.clear()
+        if self.wishes.watched:
+            self.journal.gap_begins(self.connection, "feed_disconnected")
+        self._changed()
+
+    # -- speaking -------------------------------------------------------------------------------------------------
+
+    async def set_up(self, cause: str) -> None:
+        """Protocol, name, fields, clock, watches. Raises ProtocolMismatchError; returns early if the socket ends."""
+        self._cause = cause
+        self._send(say.set_protocol(PROTOCOL))
+        version = await self._first(self._version, ANSWER_SECONDS)
+        if version is None:
+            if self._is_open():
+                raise ProtocolMismatchError(f"no answer to SET PROTOCOL {PROTOCOL} within {ANSWER_SECONDS:.0f} s")
+            return
+        if version != PROTOCOL:
+            raise ProtocolMismatchError(f"the feed speaks protocol {version or '?'}, {PROTOCOL} is needed")
+        self._send(say.set_client_name(self.client_name))
+        if self.connection == "level1" and not await self._select():
+            return
+        self.ready = True
+        self._send(say.ask_clock())
+        if self.upstream:
+            self._watch_all(announce=True)
+
+    async def _select(self) -> bool:
+        """Ask for our fields and see them in force; False where the connection ended meanwhile."""
+        if not self.upstream:  # without its upstream a feed may not answer; lines come only afterwards anyway
+            await self._first(asyncio.ensure_future(self._linked.wait()), SELECT_SECONDS)
+        self._send(say.select_fields())
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + SELECT_SECONDS
+        while not covers(self._layout) and (left := deadline - loop.time()) > 0 and self._is_open():
+            self._layout_seen.clear()
+            await self._first(asyncio.ensure_future(self._layout_seen.wait()), left)
+        self._judge_layout()
+        return self._is_open()
+
+    def _judge_layout(self) -> None:
+        missing = [name for name in SELECTED if name not in self._layout]
+        told = f"field list not accepted: Level 1 lines come without {', '.join(missing[:4])}" if missing else ""
+        if len(missing) > 4:
+            told += f" and {len(missing) - 4} more"
+        if told != self.trouble:
+            self.trouble = told
+            self._changed()
+
+    def _watch_all(self, *, announce: bool) -> None:
+        """(Re)send every watch; the facts are in the spool before the first line that can follow from them."""
+        commands = []
+        for symbol in self.wishes.wanted:
+            if announce:
+                self.journal.watch(self.connection, symbol, self._cause)
+            commands.append(self.wishes.watch(symbol))
+        self._cause = "reconnect"
+        for gap in self.journal.ledger.of(self.connection):
+            gap.pending &= set(self.wishes.wanted)
+        to = self.journal.place(self.connection)
+        if to is not None:
+            self.journal.close_gaps(self.connection, to)
+        self._send(b"".join(commands))
+        self._changed()
+
+    def _send(self, data: bytes) -> None:
+        if self.receiver is not None:
+            self.receiver.write(data)
+
+    def _is_open(self) -> bool:
+        return self.receiver is not None and not self.receiver.ended.done()
+
+    async def _first(self, wanted: asyncio.Future[str] | asyncio.Task[bool], seconds: float) -> str | None:
+        """Result of `wanted`, or None when the time is up or the connection ended first."""
+        assert self.receiver is not None
+        await asyncio.wait({wanted, self.receiver.ended}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if wanted.done():
+            return str(wanted.result())
+        if isinstance(wanted, asyncio.Task):
+            wanted.cancel()
+        return None

@@ -1,0 +1,83 @@
+"""Ends gaps: finds, in parsed batches, the first line of each symbol that a gap waits for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline_orchestrator.flow.spool_reader import SpoolChunk
+from pipeline_orchestrator.ingestion.journal import CONNECTIONS, Journal
+from pipeline_orchestrator.ingestion.line_parser import line_at
+from pipeline_orchestrator.ingestion.reference_parser import latest_time
+from pipeline_orchestrator.market.events import PORT
+
+CLOCK_STEP_US = 999_999  # T has whole seconds: the feed's time lies less than one above it
+
+
+class GapWatch:
+    """`observe` is called with every parsed batch; it costs nothing while no gap is open."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+
+    def observe(self, rows: pa.RecordBatch, chunk: SpoolChunk) -> None:
+        """Spool the end of each gap whose symbol has its first line after the new watch in these rows."""
+        if not self.journal.ledger.gaps:
+            return
+        for connection in CONNECTIONS:
+            waiting = self.journal.ledger.waiting(connection)
+            if waiting:
+                self._observe(connection, waiting, rows, chunk)
+
+    def _observe(self, connection: str, waiting: set[str], rows: pa.RecordBatch, chunk: SpoolChunk) -> None:
+        epoch = self.journal.spool.epoch
+        seq, epochs = _int64(rows.column("seq")), _int64(rows.column("epoch"))
+        symbols = rows.column("symbol")
+        codes, ports = _codes(symbols), _codes(rows.column("port"))
+        own = (ports == PORT[connection]) & (epochs == epoch)
+        if not own.any() or symbols.null_count == len(rows):
+            return
+        valid = symbols.is_valid() if symbols.null_count else None
+        watches = self.journal.ledger.watches.get(connection, {})
+        names: list[str] = symbols.dictionary.to_pylist()
+        for code, name in enumerate(names):
+            if name not in waiting or name not in watches:
+                continue
+            hits = np.flatnonzero(own & (codes == code) & (seq > watches[name]))
+            if valid is not None and code == 0:
+                hits = np.array([row for row in hits.tolist() if valid[row].as_py()], dtype=np.int64)
+            if len(hits):
+                self.journal.gap_ends(connection, name, self._place(connection, rows, hits, seq, chunk))
+
+    def _place(
+        self, connection: str, rows: pa.RecordBatch, hits: npt.NDArray[np.int64], seq: npt.NDArray[np.int64], chunk: Any
+    ) -> dict[str, Any]:
+        """Where the gap ends: the first line, and a time that no missed line can lie behind.
+
+        A summary restates older times, and clocks have whole seconds; so the time is the latest of what the symbol's
+        lines of this batch say and of the connection's clock, taken to the end of its second.
+        """
+        epoch, first = self.journal.spool.epoch, int(seq[hits[0]])
+        recv_us = int(rows.column("recv_time_us")[int(hits[0])].as_py())
+        line = line_at(chunk.buf, chunk.table, epoch, first)
+        times = [latest_time(line, PORT[connection], self.journal.context, recv_us)]
+        clock = self.journal.clock_us(connection, recv_us)
+        times.append(None if clock is None else clock + CLOCK_STEP_US)
+        events = rows.column("event_time_us")
+        times += [events[int(row)].as_py() for row in hits[:1000].tolist()]
+        known = [time for time in times if time is not None]
+        return {"epoch": epoch, "seq": first, "event_time_us": max(known, default=None)}
+
+
+def _int64(array: pa.Array) -> npt.NDArray[np.int64]:
+    return np.frombuffer(array.buffers()[1], dtype=np.int64)[array.offset : array.offset + len(array)]
+
+
+def _codes(array: pa.DictionaryArray) -> npt.NDArray[np.int32]:
+    indices = array.indices
+    if indices.buffers()[1] is None:
+        return np.zeros(len(array), dtype=np.int32)
+    return np.frombuffer(indices.buffers()[1], dtype=np.int32)[indices.offset : indices.offset + len(array)]

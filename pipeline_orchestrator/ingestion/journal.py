@@ -1,0 +1,255 @@
+"""What the reader writes into the spool: lines as they come, and its own facts between them.
+
+The journal owns the writer's state: the parser's context as of the last byte written (it goes into each segment's
+header), the last line of each connection, and the ledger of gaps. After a restart it finds all three again from the
+newest segment alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline_orchestrator.clock import boot_id
+from pipeline_orchestrator.flow.spool import Spool
+from pipeline_orchestrator.flow.spool_facts import Fact, decode_fact
+from pipeline_orchestrator.flow.spool_format import FACT_PORT, OVERSIZE, Frame, iter_segment, segment_path
+from pipeline_orchestrator.ingestion.context import ParserContext
+from pipeline_orchestrator.ingestion.gap_ledger import GapLedger
+from pipeline_orchestrator.ingestion.layout import LAYOUT_PREFIX, parse_layout
+from pipeline_orchestrator.ingestion.line_parser import is_new_connection
+from pipeline_orchestrator.ingestion.line_scan import Scan
+from pipeline_orchestrator.ingestion.reasons import LineError
+from pipeline_orchestrator.ingestion.reference_parser import parse_line
+from pipeline_orchestrator.market.eastern import eastern_to_utc_us
+from pipeline_orchestrator.market.events import PORT, PORTS
+from pipeline_orchestrator.record import EventId
+
+CONNECTIONS = ("level1", "level2")
+PROTOCOL = "6.2"
+
+
+@dataclass(frozen=True, slots=True)
+class LastLine:
+    """The newest line of a connection: where it lies, and its bytes (for its time)."""
+
+    epoch: int
+    seq: int
+    recv_us: int
+    line: bytes
+
+
+class Journal:
+    """The one writer of a spool. `open` must have returned before anything is written."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.spool = spool
+        self.context = ParserContext()
+        self.ledger = GapLedger()
+        self.last: dict[str, LastLine] = {}
+        self.refused_lines = 0
+        self.full = False
+        self.unsaid_facts = 0
+        self._wall_ns, self._mono_ns = 0, 0
+        spool.state = self.state
+
+    def open(self) -> None:
+        """Open the spool, take over the state it ends with, anchor the clock of this epoch."""
+        self.spool.open()
+        self._wall_ns, self._mono_ns = self.spool.clock.wall_ns(), self.spool.clock.monotonic_ns()
+        tail = self.spool.tail
+        if tail is not None and tail.header is not None:
+            self._take_over(tail.header.state)
+            path = segment_path(self.spool.directory, tail.header.segment)
+            for frame in iter_segment(path):
+                self._follow(frame)
+
+    def close(self) -> None:
+        """Let the spool go."""
+        self.spool.close()
+
+    def recv_ns(self) -> int:
+        """Receipt time now: wall clock at the start of the epoch + monotonic time since."""
+        return self._wall_ns + self.spool.clock.monotonic_ns() - self._mono_ns
+
+    def state(self) -> dict[str, Any]:
+        """What a segment's header has to hold."""
+        last = {
+            name: [line.epoch, line.seq, line.recv_us, line.line.decode("latin-1")] for name, line in self.last.items()
+        }
+        return {"parser": self.context.to_json(), "last": last, **self.ledger.to_json()}
+
+    # -- lines ---------------------------------------------------------------------------------------------------
+
+    def lines(
+        self, connection: str, raw: memoryview, found: Scan, controls: list[tuple[bytes, int]], last: bytes
+    ) -> int:
+        """Spool whole lines; returns the first one's seq, or -1 where they were refused (quota).
+
+        `last` is the newest line among them, without its line end.
+        """
+        recv_ns = self.recv_ns()
+        seq = None if self.full else self.spool.append(PORT[connection], raw, found.lines, recv_ns)
+        if seq is None:
+            self._refuse(found.lines)
+            return -1
+        for line, _ in controls:
+            if connection == "level1" and line.startswith(LAYOUT_PREFIX):
+                layout = parse_layout(line)
+                self.context = self.context if layout is None else replace(self.context, layout=layout)
+        if found.clock >= 0:
+            self.context = self.context.at(connection, found.clock)
+        self.last[connection] = LastLine(self.spool.epoch, seq + found.lines - 1, recv_ns // 1000, last)
+        return seq
+
+    def oversize(self, connection: str, head: memoryview) -> None:
+        """Spool the head of a line that is too long."""
+        seq = None if self.full else self.spool.append(PORT[connection], head, 1, self.recv_ns(), OVERSIZE)
+        if seq is None:
+            self._refuse(1)
+
+    def _refuse(self, lines: int) -> None:
+        self.refused_lines += lines
+        if not self.full:
+            self.full = True
+            for connection in self.last:
+                self.gap_begins(connection, "spool_full")
+
+    # -- facts ---------------------------------------------------------------------------------------------------
+
+    def fact(self, kind: str, connection: str, symbol: str | None, detail: dict[str, Any]) -> EventId | None:
+        """Spool one fact and follow it; None where not even the reserve has room."""
+        fact = Fact(kind, connection, symbol, detail)
+        identity = self.spool.append_fact(fact, self.recv_ns())
+        if identity is None:
+            self.unsaid_facts += 1
+            return None
+        self._follow_fact(fact, identity.seq)
+        return identity
+
+    def opened(self, connection: str, peer: str, cause: str) -> None:
+        """A connection is open: layout and clock start anew."""
+        detail = {
+            "phase": "open",
+            "cause": cause,
+            "connection": connection,
+            "peer": peer,
+            "protocol": PROTOCOL,
+            "wall_anchor_ns": self._wall_ns,
+            "monotonic_anchor_ns": self._mono_ns,
+            "boot_id": boot_id(),
+        }
+        self.fact("connected", connection, None, detail)
+
+    def lost(self, connection: str, cause: str) -> None:
+        """A connection is gone."""
+        detail = {"phase": "lost", "cause": cause, "connection": connection, "after": self.place(connection)}
+        self.fact("lost", connection, None, detail)
+
+    def watch(self, connection: str, symbol: str, cause: str) -> None:
+        """A watch is about to be sent."""
+        self.fact("subscribed", connection, symbol, {"phase": "watch", "cause": cause, "connection": connection})
+
+    def unwatch(self, connection: str, symbol: str, cause: str) -> None:
+        """A watch was given up, or refused by the feed."""
+        self.fact("unsubscribed", connection, symbol, {"phase": "watch", "cause": cause, "connection": connection})
+
+    def gap_begins(self, connection: str, cause: str) -> None:
+        """Lines are missing from the last spooled one on. Nothing is said where an open gap covers that already.
+
+        Without any line ever spooled there is no beginning to name, and no gap.
+        """
+        if connection not in self.last or self.ledger.covers(connection):
+            return
+        gap_id = ":".join(str(part) for part in self.spool.next_id[:3])
+        detail = {
+            "phase": "begin",
+            "gap_id": gap_id,
+            "cause": cause,
+            "connection": connection,
+            "from": self.place(connection),
+        }
+        self.fact("gap", connection, None, detail)
+
+    def gap_ends(self, connection: str, symbol: str, to: dict[str, Any]) -> None:
+        """The symbol was heard of again at `to`; closes what is complete."""
+        for gap in self.ledger.of(connection):
+            if symbol in gap.pending:
+                detail = {"phase": "end", "gap_id": gap.gap_id, "connection": connection, "to": to}
+                self.fact("gap", connection, symbol, detail)
+        self.close_gaps(connection, to)
+
+    def close_gaps(self, connection: str, to: dict[str, Any]) -> None:
+        """Close every gap of the connection that waits for nothing more."""
+        for gap in self.ledger.of(connection):
+            if gap.complete:
+                detail = {
+                    "phase": "closed",
+                    "gap_id": gap.gap_id,
+                    "cause": gap.cause,
+                    "connection": connection,
+                    "to": to,
+                }
+                self.fact("gap", connection, None, detail)
+
+    def place(self, connection: str) -> dict[str, Any] | None:
+        """Identity and event time of the connection's last line (else its clock); None before the first."""
+        last = self.last.get(connection)
+        if last is None:
+            return None
+        time_us = self.time_of(connection, last.line, last.recv_us)
+        return {"epoch": last.epoch, "seq": last.seq, "event_time_us": time_us}
+
+    def time_of(self, connection: str, line: bytes, recv_us: int) -> int | None:
+        """Event time of a line, else the connection's newest T in UTC, else None."""
+        try:
+            event, _ = parse_line(line, PORT[connection], self.context, recv_us)
+        except LineError:
+            event = {}
+        time_us: int | None = event.get("event_time_us")
+        return self.clock_us(connection, recv_us) if time_us is None else time_us
+
+    def clock_us(self, connection: str, recv_us: int) -> int | None:
+        """Newest T of a connection in UTC."""
+        local = self.context.clock1 if connection == "level1" else self.context.clock2
+        return None if local is None else int(eastern_to_utc_us(local, recv_us))
+
+    # -- following the tail after a restart ----------------------------------------------------------------------
+
+    def _take_over(self, state: dict[str, Any]) -> None:
+        self.context = ParserContext.from_json(state.get("parser", {}))
+        self.ledger = GapLedger.from_json(state)
+        for name, (epoch, seq, recv_us, line) in state.get("last", {}).items():
+            self.last[name] = LastLine(epoch, seq, recv_us, line.encode("latin-1"))
+
+    def _follow(self, frame: Frame) -> None:
+        """One frame of the epochs before, as if it had just been written."""
+        if frame.port == FACT_PORT:
+            try:
+                self._follow_fact(decode_fact(frame.raw), frame.first_seq)
+            except ValueError:
+                return  # the parser makes a dead letter of it
+            return
+        name = PORTS[frame.port]
+        lines = frame.raw.split(b"\n")[: frame.count]
+        for line in lines:
+            if line[:2] in (b"T,", b"S,"):
+                try:
+                    _, self.context = parse_line(line.removesuffix(b"\r"), frame.port, self.context, frame.recv_us)
+                except LineError:
+                    continue
+        if not frame.oversize:
+            seq = frame.first_seq + frame.count - 1
+            self.last[name] = LastLine(frame.epoch, seq, frame.recv_us, lines[-1].removesuffix(b"\r"))
+
+    def _follow_fact(self, fact: Fact, seq: int) -> None:
+        if is_new_connection(fact):
+            self.context = self.context.reconnected(fact.port)
+        self.ledger.apply(fact, seq)
+
+    def begin_epoch(self, connections: tuple[str, ...]) -> None:
+        """Say which lines nobody read before this start. A fresh spool has nothing to miss."""
+        for connection in connections:
+            if connection in self.last:
+                clean = self.ledger.links.get(connection) == "shutdown"
+                self.gap_begins(connection, "reader_stopped" if clean else "reader_lost")

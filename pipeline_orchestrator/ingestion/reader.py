@@ -1,0 +1,164 @@
+"""`IngestionReader`: the connections to the feed, the spool they write, and what is told about both."""
+
+from __future__ import annotations
+
+import asyncio
+
+from config.sections import IQFeedConfig
+from pipeline_orchestrator.component import Context
+from pipeline_orchestrator.flow.spool_reader import SpoolSource
+from pipeline_orchestrator.ingestion.admin_link import hold_admin_socket
+from pipeline_orchestrator.ingestion.iqfeed_client import FeedConnection
+from pipeline_orchestrator.ingestion.journal import Journal
+from pipeline_orchestrator.ingestion.subscriptions import Subscriptions
+
+TELL_SECONDS = 1.0
+RESUME_SHARE = 20  # reading goes on once a 20th of the quota is free
+
+
+class IngestionReader:
+    """Component part: reads until drain, then says so in the spool and lets it go.
+
+    Ready as soon as the spool is open: without a feed it is degraded and keeps trying. It ends with an exception only
+    where the spool cannot be opened or written (another writer, a broken disk).
+    """
+
+    def __init__(
+        self, feed: IQFeedConfig, symbols: tuple[str, ...], instance: int, journal: Journal, source: SpoolSource
+    ) -> None:
+        self.feed, self.journal, self.source = feed, journal, source
+        ports = (("level1", feed.level1, feed.level1_port), ("level2", feed.level2, feed.port))
+        self.connections = [
+            FeedConnection(
+                name,
+                feed.host,
+                port,
+                journal,
+                Subscriptions(name, symbols, feed.depth_levels),
+                client_name=f"pipeline-orchestrator-{instance}",
+                silence_seconds=feed.silence_seconds,
+                reconnect_max_seconds=feed.reconnect_max_seconds,
+                on_change=self._told,
+            )
+            for name, wanted, port in ports
+            if wanted
+        ]
+        self._ctx: Context | None = None
+        self._said: tuple[str, str] | None = None
+        self._counted: dict[str, int] = {}
+
+    async def run(self, ctx: Context) -> None:
+        """See the class."""
+        self._ctx = ctx
+        self.journal.open()
+        try:
+            self.journal.begin_epoch(tuple(connection.name for connection in self.connections))
+            ctx.event("INFO", "spool_open", epoch=self.journal.spool.epoch, directory=str(self.journal.spool.directory))
+            ctx.ready()
+            async with asyncio.TaskGroup() as group:
+                helpers = [group.create_task(self._tell(ctx)), group.create_task(hold_admin_socket(self.feed))]
+                links = [group.create_task(connection.run(ctx.drain)) for connection in self.connections]
+                await ctx.drain.wait()
+                await asyncio.gather(*links)
+                for helper in helpers:
+                    helper.cancel()
+        finally:
+            self._tell_once(ctx)
+            self.journal.close()
+            self._ctx = None
+
+    def _told(self) -> None:
+        """A connection has news: join what all of them say."""
+        if self._ctx is None:
+            return
+        causes = [c.status for c in self.connections if c.status.cause]
+        if self.journal.full:
+            text = "spool is full: new lines are refused since its quota is used up"
+            joined = (
+                "; ".join([text, *(s.cause for s in causes)]),
+                "let Kafka take what waits, or raise spool.quota_bytes",
+            )
+        else:
+            joined = ("; ".join(s.cause for s in causes), next((s.next_step for s in causes if s.next_step), ""))
+        said = joined if joined[0] else None
+        if said == self._said:
+            return
+        self._said = said
+        if said is None:
+            self._ctx.recovered()
+        else:
+            self._ctx.degraded(*said)
+
+    async def _tell(self, ctx: Context) -> None:
+        while True:
+            self._tell_once(ctx)
+            await asyncio.sleep(TELL_SECONDS)
+
+    def _tell_once(self, ctx: Context) -> None:
+        """Counters, gauges, findings; and the way back after a full spool."""
+        self._resume()
+        spool = self.journal.spool
+        now = spool.clock.monotonic_ns()
+        received = 0
+        for connection in self.connections:
+            connection.note()
+            status, name = connection.status, connection.name
+            received += self._count(ctx, "component_received_records_total", status.received_lines, name)
+            self._count(ctx, "feed_received_bytes_total", status.received_bytes, name)
+            self._count(ctx, "feed_torn_tails_total", status.torn_tails, name)
+            self._count(ctx, "feed_torn_bytes_total", status.torn_bytes, name)
+            self._count(ctx, "feed_oversized_lines_total", status.oversized_lines, name)
+            self._count(ctx, "feed_reconnects_total", status.reconnects, name)
+            age = None if status.last_line_ns is None else (now - status.last_line_ns) / 1e9
+            ctx.gauge("feed_connected", int(status.state == "up"), connection=name)
+            ctx.gauge("feed_connection_state", status.state, connection=name)
+            ctx.gauge("feed_last_line_age_seconds", age, connection=name)
+            ctx.gauge("feed_symbols_desired", len(connection.wishes.wanted), connection=name)
+            ctx.gauge("feed_symbols_actual", connection.wishes.actual, connection=name)
+        dropped = self.journal.refused_lines - self._counted.get("refused", 0)
+        if dropped:
+            self._counted["refused"] = self.journal.refused_lines
+            ctx.count("component_dropped_records_total", dropped, reason="spool_full")
+            ctx.event("ERROR", "lines_refused", reason="spool_full", lines=dropped)
+        ctx.gauge("spool_bytes", spool.used_bytes())
+        ctx.gauge("spool_limit_bytes", spool.quota_bytes)
+        ctx.gauge("spool_behind_cursor_bytes", self.source.behind_bytes())
+        ctx.gauge("spool_epoch", spool.epoch)
+        ctx.gauge("gaps_open", len(self.journal.ledger.gaps))
+        self._report_findings(ctx)
+        ctx.progress(received)
+        self._told()
+
+    def _report_findings(self, ctx: Context) -> None:
+        spool = self.journal.spool
+        for damage in spool.damages:
+            level = "INFO" if damage.torn else "WARNING"
+            ctx.event(
+                level,
+                "spool_" + damage.kind,
+                segment=damage.path.name,
+                offset=damage.offset,
+                lost_bytes=damage.lost_bytes,
+                kept_as=damage.kept_as,
+            )
+            ctx.count("spool_damaged_segments_total", kind=damage.kind)
+        for note_level, event, fields in spool.notes:
+            ctx.event(note_level, event, **fields)
+        spool.damages.clear()
+        spool.notes.clear()
+
+    def _resume(self) -> None:
+        """There is room again: read on, over new connections (what was refused may have held a field list)."""
+        journal = self.journal
+        if journal.full and journal.spool.room_bytes() > journal.spool.quota_bytes // RESUME_SHARE:
+            journal.full = False
+            for connection in self.connections:
+                connection.drop("spool_full")
+
+    def _count(self, ctx: Context, name: str, total: int, connection: str) -> int:
+        key = f"{name}|{connection}"
+        new = total - self._counted.get(key, 0)
+        if new:
+            self._counted[key] = total
+            ctx.count(name, new, connection=connection)
+        return new

@@ -1,0 +1,75 @@
+"""Wanted symbols apart from what a connection really watches, and the commands that bring both together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pipeline_orchestrator.ingestion.layout import SELECTED
+
+CRLF = b"\r\n"
+
+
+def set_protocol(version: str) -> bytes:
+    """First command on every socket."""
+    return b"S,SET PROTOCOL," + version.encode("ascii") + CRLF
+
+
+def set_client_name(name: str) -> bytes:
+    """Shows in the client statistics of IQConnect; has no answer."""
+    return b"S,SET CLIENT NAME," + name.encode("ascii", "replace") + CRLF
+
+
+def select_fields() -> bytes:
+    """Asks for the Level 1 layout we need; never names Symbol."""
+    return b"S,SELECT UPDATE FIELDS," + ",".join(SELECTED).encode("ascii") + CRLF
+
+
+def ask_clock() -> bytes:
+    """Asks for one T line."""
+    return b"T" + CRLF
+
+
+class Subscriptions:
+    """The watches of one connection.
+
+    `wanted` is what the settings ask for; `refused` maps a symbol to why the feed does not serve it (unknown | limit).
+    """
+
+    def __init__(self, connection: str, wanted: Iterable[str], depth_levels: int = 0) -> None:
+        self.connection, self.depth_levels = connection, depth_levels
+        self.wanted = tuple(dict.fromkeys(wanted))
+        self.watched: set[str] = set()
+        self.refused: dict[str, str] = {}
+
+    @property
+    def actual(self) -> int:
+        """Symbols watched and not refused."""
+        return len(self.watched - self.refused.keys())
+
+    def forget(self) -> None:
+        """The connection is gone, and with it every watch."""
+        self.watched.clear()
+        self.refused.clear()
+
+    def watch(self, symbol: str) -> bytes:
+        """Command that watches a symbol; watching again is harmless."""
+        self.watched.add(symbol)
+        self.refused.pop(symbol, None)
+        name = symbol.encode("ascii", "replace")
+        if self.connection == "level1":
+            return b"w" + name + CRLF
+        levels = b",%d" % self.depth_levels if self.depth_levels else b""
+        return b"WPL," + name + levels + CRLF
+
+    def unwatch(self, symbol: str) -> bytes:
+        """Command that ends a watch."""
+        self.watched.discard(symbol)
+        name = symbol.encode("ascii", "replace")
+        return (b"r" if self.connection == "level1" else b"RPL,") + name + CRLF
+
+    def refuse(self, symbol: str, why: str) -> bool:
+        """The feed does not serve a symbol; True where that is news."""
+        if symbol not in self.wanted or self.refused.get(symbol) == why:
+            return False
+        self.refused[symbol] = why
+        return True
