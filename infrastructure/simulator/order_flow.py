@@ -38,24 +38,6 @@ _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _S30, _S27, _S31, _S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
 
-NONE, DAY_US, SECOND_US = c.NONE, c.DAY_US, c.SECOND_US
-KIND, SYM, SRC, ORD, TIME = c.KIND, c.SYM, c.SRC, c.ORD, c.TIME
-SIDE, PRICE, SIZE, COUNT, BID, ASK = c.SIDE, c.PRICE, c.SIZE, c.COUNT, c.BID, c.ASK
-CLOCK, QUOTE, TRADE, LEVEL_SET, LEVEL_DELETE = c.CLOCK, c.QUOTE, c.TRADE, c.LEVEL_SET, c.LEVEL_DELETE
-BID_PRICE, BID_SIZE, BID_TIME = c.BID_PRICE, c.BID_SIZE, c.BID_TIME
-ASK_PRICE, ASK_SIZE, ASK_TIME = c.ASK_PRICE, c.ASK_SIZE, c.ASK_TIME
-RECENT_PRICE, RECENT_SIZE, RECENT_TIME = c.RECENT_PRICE, c.RECENT_SIZE, c.RECENT_TIME
-RECENT_CENTER, RECENT_CONDITIONS = c.RECENT_CENTER, c.RECENT_CONDITIONS
-AGGRESSOR, DAY_CODE, TICK_ID = c.AGGRESSOR, c.DAY_CODE, c.TICK_ID
-LAST_PRICE, LAST_SIZE, LAST_TIME, LAST_CENTER = c.LAST_PRICE, c.LAST_SIZE, c.LAST_TIME, c.LAST_CENTER
-EXTENDED_PRICE, EXTENDED_SIZE = c.EXTENDED_PRICE, c.EXTENDED_SIZE
-EXTENDED_TIME, EXTENDED_CENTER = c.EXTENDED_TIME, c.EXTENDED_CENTER
-TOTAL_VOLUME, OPEN, HIGH, LOW, CLOSE = c.TOTAL_VOLUME, c.OPEN, c.HIGH, c.LOW, c.CLOSE
-TRADES_TODAY, TURNOVER, TICK, CONTENTS = c.TRADES_TODAY, c.TURNOVER, c.TICK, c.CONTENTS
-HAS_LAST, HAS_EXTENDED, HAS_OTHER, HAS_BID, HAS_ASK = c.HAS_LAST, c.HAS_EXTENDED, c.HAS_OTHER, c.HAS_BID, c.HAS_ASK
-HAS_OPEN, HAS_HIGH, HAS_LOW, HAS_VOLUME = c.HAS_OPEN, c.HAS_HIGH, c.HAS_LOW, c.HAS_VOLUME
-REGULAR, ODD_LOT, FORM_T, FORM_T_ODD = c.REGULAR, c.ODD_LOT, c.FORM_T, c.FORM_T_ODD
-
 
 @njit(cache=True, error_model="numpy")
 def uniform(rng: UInt64s) -> float:
@@ -116,12 +98,12 @@ def open_books(
 ) -> None:
     """Fill the books and the Level 1 state of every symbol as they stand before the first act."""
     for s in range(state.shape[0]):
-        state[s, :] = NONE
+        state[s, :] = c.NONE
         middle = CENT * (2_000 + below(rng, 48_000))
         anchor[s] = middle
         for side in range(2):
-            step = -CENT if side == BID else CENT
-            at = middle + (0 if side == BID else CENT)
+            step = -CENT if side == c.BID else CENT
+            at = middle + (0 if side == c.BID else CENT)
             for i in range(START_LEVELS):
                 price[s, side, i] = at
                 count[s, side, i] = 1 + geometric(rng, 0.6, 8)
@@ -131,31 +113,31 @@ def open_books(
                 at += step * (1 + geometric(rng, 0.2, 3))
             levels[s, side] = START_LEVELS
         row = state[s]
-        row[SYM], row[SRC], row[KIND], row[TIME] = s, 0, QUOTE, start_us
-        row[BID_TIME] = row[ASK_TIME] = start_us
+        row[c.SYM], row[c.SRC], row[c.KIND], row[c.TIME] = s, 0, c.QUOTE, start_us
+        row[c.BID_TIME] = row[c.ASK_TIME] = start_us
         # The last trade is yesterday's, after the close, as on any morning.
-        evening = (start_us // DAY_US) * DAY_US - 4 * 3600 * SECOND_US - 1 - below(rng, 2 * SECOND_US)
-        row[CLOSE] = row[LAST_PRICE] = row[RECENT_PRICE] = row[EXTENDED_PRICE] = middle
-        row[RECENT_SIZE] = row[LAST_SIZE] = row[EXTENDED_SIZE] = 100
-        row[RECENT_TIME] = row[LAST_TIME] = row[EXTENDED_TIME] = evening
-        row[RECENT_CENTER] = row[LAST_CENTER] = row[EXTENDED_CENTER] = CENTERS[FORM_T_CENTER]
-        row[RECENT_CONDITIONS] = FORM_T
-        row[AGGRESSOR] = 0
-        row[DAY_CODE] = civil_day(start_us // DAY_US - 1)
-        row[TICK_ID] = 1 + below(rng, 50_000)
-        row[TOTAL_VOLUME] = row[TRADES_TODAY] = row[TURNOVER] = 0
-        row[TICK] = 183
-        row[CONTENTS] = 0
+        evening = (start_us // c.DAY_US) * c.DAY_US - 4 * 3600 * c.SECOND_US - 1 - below(rng, 2 * c.SECOND_US)
+        row[c.CLOSE] = row[c.LAST_PRICE] = row[c.RECENT_PRICE] = row[c.EXTENDED_PRICE] = middle
+        row[c.RECENT_SIZE] = row[c.LAST_SIZE] = row[c.EXTENDED_SIZE] = 100
+        row[c.RECENT_TIME] = row[c.LAST_TIME] = row[c.EXTENDED_TIME] = evening
+        row[c.RECENT_CENTER] = row[c.LAST_CENTER] = row[c.EXTENDED_CENTER] = CENTERS[FORM_T_CENTER]
+        row[c.RECENT_CONDITIONS] = c.FORM_T
+        row[c.AGGRESSOR] = 0
+        row[c.DAY_CODE] = civil_day(start_us // c.DAY_US - 1)
+        row[c.TICK_ID] = 1 + below(rng, 50_000)
+        row[c.TOTAL_VOLUME] = row[c.TRADES_TODAY] = row[c.TURNOVER] = 0
+        row[c.TICK] = 183
+        row[c.CONTENTS] = 0
         show_best(row, s, price, size, levels)
 
 
 @njit(cache=True, error_model="numpy")
 def show_best(row: Int64s, s: int, price: Int64s, size: Int64s, levels: Int64s) -> None:
     """Copy the best levels of the book into a Level 1 row."""
-    row[BID_PRICE] = price[s, BID, 0] if levels[s, BID] else NONE
-    row[BID_SIZE] = size[s, BID, 0] if levels[s, BID] else NONE
-    row[ASK_PRICE] = price[s, ASK, 0] if levels[s, ASK] else NONE
-    row[ASK_SIZE] = size[s, ASK, 0] if levels[s, ASK] else NONE
+    row[c.BID_PRICE] = price[s, c.BID, 0] if levels[s, c.BID] else c.NONE
+    row[c.BID_SIZE] = size[s, c.BID, 0] if levels[s, c.BID] else c.NONE
+    row[c.ASK_PRICE] = price[s, c.ASK, 0] if levels[s, c.ASK] else c.NONE
+    row[c.ASK_SIZE] = size[s, c.ASK, 0] if levels[s, c.ASK] else c.NONE
 
 
 @njit(cache=True, error_model="numpy")
@@ -164,8 +146,8 @@ def put_level(
 ) -> int:
     """Append a depth row; returns the new length."""
     row = out[n]
-    row[KIND], row[SYM], row[SRC], row[ORD], row[TIME] = kind, s, 0, clock[ORDER], time
-    row[SIDE], row[PRICE], row[SIZE], row[COUNT] = side, price, size, count
+    row[c.KIND], row[c.SYM], row[c.SRC], row[c.ORD], row[c.TIME] = kind, s, 0, clock[ORDER], time
+    row[c.SIDE], row[c.PRICE], row[c.SIZE], row[c.COUNT] = side, price, size, count
     clock[ORDER] += 1
     return n + 1
 
@@ -175,9 +157,15 @@ def put_clock_rows(out1: Int64s, n1: int, out2: Int64s, n2: int, clock: Int64s, 
     """Append a clock row per whole second up to `until` to both tables, as far as there is room."""
     while clock[NEXT_SECOND] <= until and n1 < out1.shape[0] and n2 < out2.shape[0]:
         for row in (out1[n1], out2[n2]):
-            row[KIND], row[SYM], row[SRC], row[ORD], row[TIME] = CLOCK, -1, 0, clock[ORDER], clock[NEXT_SECOND]
+            row[c.KIND], row[c.SYM], row[c.SRC], row[c.ORD], row[c.TIME] = (
+                c.CLOCK,
+                -1,
+                0,
+                clock[ORDER],
+                clock[NEXT_SECOND],
+            )
         clock[ORDER] += 1
-        clock[NEXT_SECOND] += SECOND_US
+        clock[NEXT_SECOND] += c.SECOND_US
         n1 += 1
         n2 += 1
     return n1, n2
@@ -189,47 +177,47 @@ def record_trade(
 ) -> int:
     """Write a trade into a Level 1 row; returns the contents bits it changed. `ticks` is the symbol's row."""
     ticks[center] += 1
-    row[TICK_ID] = ticks[center]
-    contents = basis | HAS_VOLUME
+    row[c.TICK_ID] = ticks[center]
+    contents = basis | c.HAS_VOLUME
     odd = size < 100
-    if price > row[RECENT_PRICE]:
-        row[TICK] = 173
-    elif price < row[RECENT_PRICE]:
-        row[TICK] = 175
+    if price > row[c.RECENT_PRICE]:
+        row[c.TICK] = 173
+    elif price < row[c.RECENT_PRICE]:
+        row[c.TICK] = 175
     else:
-        row[TICK] = 183
-    row[RECENT_PRICE], row[RECENT_SIZE], row[RECENT_TIME] = price, size, time
-    row[RECENT_CENTER], row[AGGRESSOR], row[DAY_CODE] = CENTERS[center], aggressor, civil_day(day)
-    row[TOTAL_VOLUME] += size
-    row[TURNOVER] += size * price
-    row[TRADES_TODAY] += 1
-    if basis == HAS_EXTENDED:
-        row[RECENT_CONDITIONS] = FORM_T_ODD if odd else FORM_T
-        row[EXTENDED_PRICE], row[EXTENDED_SIZE] = price, size
-        row[EXTENDED_TIME], row[EXTENDED_CENTER] = time, CENTERS[center]
-    elif basis == HAS_OTHER:
-        row[RECENT_CONDITIONS] = ODD_LOT
+        row[c.TICK] = 183
+    row[c.RECENT_PRICE], row[c.RECENT_SIZE], row[c.RECENT_TIME] = price, size, time
+    row[c.RECENT_CENTER], row[c.AGGRESSOR], row[c.DAY_CODE] = CENTERS[center], aggressor, civil_day(day)
+    row[c.TOTAL_VOLUME] += size
+    row[c.TURNOVER] += size * price
+    row[c.TRADES_TODAY] += 1
+    if basis == c.HAS_EXTENDED:
+        row[c.RECENT_CONDITIONS] = c.FORM_T_ODD if odd else c.FORM_T
+        row[c.EXTENDED_PRICE], row[c.EXTENDED_SIZE] = price, size
+        row[c.EXTENDED_TIME], row[c.EXTENDED_CENTER] = time, CENTERS[center]
+    elif basis == c.HAS_OTHER:
+        row[c.RECENT_CONDITIONS] = c.ODD_LOT
     else:
-        row[RECENT_CONDITIONS] = REGULAR
-        row[LAST_PRICE], row[LAST_SIZE], row[LAST_TIME], row[LAST_CENTER] = price, size, time, CENTERS[center]
-        if row[OPEN] == NONE:
-            row[OPEN] = price
-            contents |= HAS_OPEN
-        if row[HIGH] == NONE or price > row[HIGH]:
-            row[HIGH] = price
-            contents |= HAS_HIGH
-        if row[LOW] == NONE or price < row[LOW]:
-            row[LOW] = price
-            contents |= HAS_LOW
+        row[c.RECENT_CONDITIONS] = c.REGULAR
+        row[c.LAST_PRICE], row[c.LAST_SIZE], row[c.LAST_TIME], row[c.LAST_CENTER] = price, size, time, CENTERS[center]
+        if row[c.OPEN] == c.NONE:
+            row[c.OPEN] = price
+            contents |= c.HAS_OPEN
+        if row[c.HIGH] == c.NONE or price > row[c.HIGH]:
+            row[c.HIGH] = price
+            contents |= c.HAS_HIGH
+        if row[c.LOW] == c.NONE or price < row[c.LOW]:
+            row[c.LOW] = price
+            contents |= c.HAS_LOW
     return contents
 
 
 @njit(cache=True, error_model="numpy")
 def roll_day(row: Int64s, ticks: Int64s) -> None:
     """A new trading day: volume, extremes and tick ids start anew; the close is yesterday's last."""
-    row[CLOSE] = row[LAST_PRICE]
-    row[TOTAL_VOLUME] = row[TRADES_TODAY] = row[TURNOVER] = 0
-    row[OPEN] = row[HIGH] = row[LOW] = NONE
+    row[c.CLOSE] = row[c.LAST_PRICE]
+    row[c.TOTAL_VOLUME] = row[c.TRADES_TODAY] = row[c.TURNOVER] = 0
+    row[c.OPEN] = row[c.HIGH] = row[c.LOW] = c.NONE
     ticks[:] = 0
 
 
@@ -244,7 +232,7 @@ def add_order(
     then takes `time + 1`.
     """
     depth = levels[s, side]
-    away = -CENT if side == BID else CENT
+    away = -CENT if side == c.BID else CENT
     if deep:
         at = price[s, side, depth - 1] + (away if depth == 1 else 0)
     else:
@@ -258,7 +246,7 @@ def add_order(
             at = best
     place = 0
     while place < depth and (
-        (side == BID and price[s, side, place] > at) or (side == ASK and price[s, side, place] < at)
+        (side == c.BID and price[s, side, place] > at) or (side == c.ASK and price[s, side, place] < at)
     ):
         place += 1
     if place == DEPTH:
@@ -271,7 +259,7 @@ def add_order(
     else:
         if depth == DEPTH:
             depth -= 1
-            n = put_level(out, n, LEVEL_DELETE, s, time, clock, side, price[s, side, depth], 0, 0)
+            n = put_level(out, n, c.LEVEL_DELETE, s, time, clock, side, price[s, side, depth], 0, 0)
             time += 1
         for i in range(depth, place, -1):
             price[s, side, i] = price[s, side, i - 1]
@@ -279,7 +267,7 @@ def add_order(
             count[s, side, i] = count[s, side, i - 1]
         price[s, side, place], size[s, side, place], count[s, side, place] = at, shares, 1
         levels[s, side] = depth + 1
-    n = put_level(out, n, LEVEL_SET, s, time, clock, side, at, size[s, side, place], count[s, side, place])
+    n = put_level(out, n, c.LEVEL_SET, s, time, clock, side, at, size[s, side, place], count[s, side, place])
     return n, place
 
 
@@ -296,10 +284,10 @@ def take_from(
             size[s, side, i] = size[s, side, i + 1]
             count[s, side, i] = count[s, side, i + 1]
         levels[s, side] -= 1
-        return put_level(out, n, LEVEL_DELETE, s, time, clock, side, at, 0, 0)
+        return put_level(out, n, c.LEVEL_DELETE, s, time, clock, side, at, 0, 0)
     size[s, side, place] -= shares
     count[s, side, place] = max(1, count[s, side, place] - orders)
-    return put_level(out, n, LEVEL_SET, s, time, clock, side, at, size[s, side, place], count[s, side, place])
+    return put_level(out, n, c.LEVEL_SET, s, time, clock, side, at, size[s, side, place], count[s, side, place])
 
 
 @njit(cache=True, error_model="numpy")
@@ -345,12 +333,12 @@ def generate(
         column = below(rng, symbols)
         s = column if uniform(rng) < alias_keep[column] else alias_other[column]
         row = state[s]
-        if now // DAY_US != days[s]:
+        if now // c.DAY_US != days[s]:
             if days[s] >= 0:
                 roll_day(row, ticks[s])
-            days[s] = now // DAY_US
+            days[s] = now // c.DAY_US
         depth_time = max(now, stamps[s, 1] + 1)
-        side = BID if uniform(rng) < 0.5 else ASK
+        side = c.BID if uniform(rng) < 0.5 else c.ASK
         act = uniform(rng)
         before = n2
         contents = 0
@@ -359,8 +347,8 @@ def generate(
         elif act < 0.10 and levels[s, side] > 1:
             # A market order takes from the best level of `side`; the drift back to the first price keeps prices sane.
             pull = (price[s, side, 0] - anchor[s]) / (anchor[s] * 0.02)
-            if (side == ASK and uniform(rng) < pull) or (side == BID and uniform(rng) < -pull):
-                side = BID if side == ASK else ASK
+            if (side == c.ASK and uniform(rng) < pull) or (side == c.BID and uniform(rng) < -pull):
+                side = c.BID if side == c.ASK else c.ASK
             if levels[s, side] < 2:
                 n2, place = add_order(rng, out2, n2, s, side, depth_time, clock, price, size, count, levels, True)
             else:
@@ -370,11 +358,11 @@ def generate(
                 gone = 1 if 2 * shares > size[s, side, 0] else 0
                 n2 = take_from(out2, n2, s, side, 0, shares, gone, depth_time, clock, price, size, count, levels)
                 kind = uniform(rng)
-                basis, center = HAS_LAST, below(rng, FORM_T_CENTER)
+                basis, center = c.HAS_LAST, below(rng, FORM_T_CENTER)
                 if kind < 0.03:
-                    basis, center = HAS_EXTENDED, FORM_T_CENTER
+                    basis, center = c.HAS_EXTENDED, FORM_T_CENTER
                 elif shares < 100 and kind < 0.9:
-                    basis = HAS_OTHER
+                    basis = c.HAS_OTHER
                 contents = record_trade(
                     row,
                     ticks[s],
@@ -382,7 +370,7 @@ def generate(
                     days[s],
                     at,
                     shares,
-                    1 if side == ASK else 2,
+                    1 if side == c.ASK else 2,
                     basis,
                     center,
                 )
@@ -394,16 +382,16 @@ def generate(
             n2 = take_from(out2, n2, s, side, place, shares, 1, depth_time, clock, price, size, count, levels)
         else:
             n2, place = add_order(rng, out2, n2, s, side, depth_time, clock, price, size, count, levels, False)
-        stamps[s, 1] = out2[n2 - 1, TIME]
+        stamps[s, 1] = out2[n2 - 1, c.TIME]
         lines += n2 - before
         if place == 0:
             time = max(now, stamps[s, 0] + 1)
             stamps[s, 0] = time
             show_best(row, s, price, size, levels)
-            row[BID_TIME if side == BID else ASK_TIME] = time
-            row[KIND] = TRADE if contents else QUOTE
-            row[TIME], row[ORD] = time, clock[ORDER]
-            row[CONTENTS] = contents | (HAS_BID if side == BID else HAS_ASK)
+            row[c.BID_TIME if side == c.BID else c.ASK_TIME] = time
+            row[c.KIND] = c.TRADE if contents else c.QUOTE
+            row[c.TIME], row[c.ORD] = time, clock[ORDER]
+            row[c.CONTENTS] = contents | (c.HAS_BID if side == c.BID else c.HAS_ASK)
             clock[ORDER] += 1
             out1[n1, :] = row
             n1 += 1
