@@ -15,11 +15,12 @@ SYMBOLS = tuple(f"S{i:03d}" for i in range(200))
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """Whole lines of each port, and the names of the Level 1 fields in their order."""
+    """Whole market lines of each port, the names of the Level 1 fields in their order, and one `T` of Level 2."""
 
     level1: bytes
     level2: bytes
     layout: list[str]
+    clock: bytes
 
 
 def record(lines: int) -> Recorded:
@@ -49,7 +50,9 @@ def record(lines: int) -> Recorded:
     feed.stop()
     level1.close()
     level2.close()
-    return Recorded(_market(bytes(got[level1]), b"QP"), _market(bytes(got[level2]), b"789"), ["Symbol", *SELECTED])
+    one, two = bytes(got[level1]), bytes(got[level2])
+    clock = next(line for line in two.splitlines(keepends=True) if line.startswith(b"T,"))
+    return Recorded(_market(one, b"QP"), _market(two, b"789"), ["Symbol", *SELECTED], clock)
 
 
 def _market(data: bytes, types: bytes) -> bytes:
