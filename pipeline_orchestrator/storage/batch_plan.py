@@ -15,15 +15,15 @@ from pipeline_orchestrator.record import Batch, DeadLetter, Mark
 from pipeline_orchestrator.storage.columns import Bools, codes, integers, validity
 from pipeline_orchestrator.storage.ledger import LastRow, Position
 from pipeline_orchestrator.storage.marks import keep_new
+from pipeline_orchestrator.storage.table_access import Identity
 from pipeline_orchestrator.storage.tables import TableSpec
 
 INSTANCE_FACTS = ("clock", "connected", "lost", "gap")  # without a symbol they lie in every partition
-Identity = tuple[str, int, int, int, int]  # writer, epoch, seq, idx, out
 
 
 @dataclass(slots=True)
 class Span:
-    """One partition's share of a batch: offsets [first, last]; `rows` remain to be stored."""
+    """One partition's share of a batch: offsets [first, last], none below its position; `rows` remain to be stored."""
 
     first: int
     last: int
@@ -72,6 +72,8 @@ def plan_batch(spec: TableSpec, batch: Batch, positions: Mapping[int, Position],
     _compare_last(batch, positions, verify, columns)
     before = {partition: positions.get(partition, Position("", 0)) for partition in slots}
     next_offset = np.array([before[partition].next for partition in slots], dtype=np.int64)
+    for partition, span_ in spans.items():  # what is read again only to be compared belongs to an older insert
+        span_.first = max(span_.first, before[partition].next)
     marks = np.full((max(1, len(slots)), max(1, len(columns.writers)), 4), -1, dtype=np.int64)
     for partition, slot in slots.items():
         for code, writer in enumerate(columns.writers):
@@ -105,11 +107,9 @@ def count_rows(plan: BatchPlan) -> None:
 def identities_at(spec: TableSpec, rows: pa.RecordBatch, at: npt.NDArray[np.int64]) -> list[Identity]:
     """The identities of some rows; one Python object each, for the few rows of a recheck."""
     columns = _identities(spec, rows)
-    picked = columns.identity[:, at]
     writers = [columns.writers[code] for code in columns.who[at]]
-    return [
-        (writer, int(a), int(b), int(c), int(d)) for writer, a, b, c, d in zip(writers, *picked.tolist(), strict=True)
-    ]
+    rest = columns.identity[:, at].T.tolist()
+    return [Identity(writer, *values) for writer, values in zip(writers, rest, strict=True)]
 
 
 def _identities(spec: TableSpec, rows: pa.RecordBatch) -> _Columns:

@@ -44,6 +44,7 @@ class Store:
         self._client: AsyncClient | None = None
         self._users = 0
         self._turn = asyncio.Lock()
+        self.migrating = asyncio.Lock()
 
     def table(self, name: str) -> str:
         """A table's qualified name."""

@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline_orchestrator.record import Batch, Mark
-from pipeline_orchestrator.storage import table_reads
-from pipeline_orchestrator.storage.batch_plan import BatchPlan, Identity, identities_at
-from pipeline_orchestrator.storage.clickhouse_store import Store
+from pipeline_orchestrator.storage.batch_plan import BatchPlan, identities_at
 from pipeline_orchestrator.storage.ledger import Position, Recheck
+from pipeline_orchestrator.storage.table_access import Identity, TableAccess
 from pipeline_orchestrator.storage.tables import TableSpec
 
 
@@ -48,13 +47,12 @@ class Doubtful:
         return all(who in after.marks and mark <= after.marks[who] for who, mark in self.newest.items())
 
 
-async def find_doubtful(store: Store, spec: TableSpec, partition: int, position: Position) -> Doubtful:
-    """Ask the table. Raises what `Store.query` raises."""
+async def find_doubtful(table: TableAccess, partition: int, position: Position) -> Doubtful:
+    """Ask the table. Raises what it raises."""
     here = [recheck for recheck in position.rechecks if recheck.log_id == position.log_id]
     elsewhere = [recheck for recheck in position.rechecks if recheck.log_id != position.log_id]
-    found = Doubtful(await table_reads.present_offsets(store, spec, partition, here))
-    found.identities = await table_reads.present_identities(store, spec, partition, elsewhere)
-    for who, *identity in found.identities:
-        mark = Mark(*identity)
-        found.newest[who] = max(mark, found.newest.get(who, mark))
+    found = Doubtful(await table.present_offsets(partition, here))
+    found.identities = await table.present_identities(partition, elsewhere)
+    for identity in found.identities:
+        found.newest[identity.who] = max(identity.mark, found.newest.get(identity.who, identity.mark))
     return found

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 # Upper bounds of latency classes in seconds, a quarter of a doubling apart: 100 us .. about 27 hours.
 _BOUNDS = 1e-4 * np.power(2.0, np.arange(0, 121) / 4)
@@ -30,8 +31,14 @@ class SinkStats:
     oldest_unsealed_recv_us: int | None = None  # oldest receipt of the write in progress
     _classes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(_BOUNDS) + 1, dtype=np.int64))
 
-    def observe(self, recv_us: npt.NDArray[np.int64], sealed_us: int) -> None:
-        """Receipt -> sealed of each row, by the wall clock."""
+    def sealed(self, rows: pa.RecordBatch, recv_us: npt.NDArray[np.int64], sealed_us: int, took_seconds: float) -> None:
+        """One insert is sealed: totals, and receipt -> sealed of each row by the wall clock."""
+        self.inserts += 1
+        self.rows += rows.num_rows
+        self.bytes += int(rows.nbytes)
+        self.last_seal_seconds = took_seconds
+        self.newest_recv_us = max(self.newest_recv_us or 0, int(recv_us.max()))
+        self.oldest_unsealed_recv_us = None
         seconds = np.maximum(sealed_us - recv_us, 0) / 1e6
         self._classes += np.bincount(np.searchsorted(_BOUNDS, seconds), minlength=len(_BOUNDS) + 1)
 

@@ -43,7 +43,8 @@ class Log:
     def batch(self, first: dict[int, int], last: dict[int, int] | None = None) -> Batch:
         """Rows [first, last) of each partition named in `first`, one run per partition."""
         chosen: list[dict[str, Any]] = []
-        ranges, offsets = [], []
+        ranges: list[OffsetRange] = []
+        offsets: list[int] = []
         for partition, begin in first.items():
             end = (last or self.end)[partition]
             if end > begin:

@@ -14,6 +14,7 @@ from pipeline_orchestrator.market.events import EVENTS, FEATURES
 from pipeline_orchestrator.record import DeadLetter, Output
 from pipeline_orchestrator.storage.clickhouse_sink import ClickHouseSink
 from pipeline_orchestrator.storage.clickhouse_store import Store
+from pipeline_orchestrator.storage.clickhouse_table import ClickHouseTable
 from pipeline_orchestrator.storage.tables import TABLES
 from tests.doubles.embedded import EmbeddedClickHouseProcess
 from tests.doubles.market_rows import Log, event, feature
@@ -28,7 +29,7 @@ def log_of(rows: int, partitions: Sequence[int] = (0, 1), start: int = 0) -> Log
 
 
 async def opened(store: Store, state_dir: Path, log: Log, **more: Any) -> tuple[ClickHouseSink, dict[int, int]]:
-    sink = ClickHouseSink(store, TABLES[log.topic], state_dir=state_dir, **more)
+    sink = ClickHouseSink(ClickHouseTable(store, TABLES[log.topic]), state_dir=state_dir, **more)
     await sink.open()
     return sink, await sink.start_positions(log.bounds)
 
@@ -63,7 +64,8 @@ async def test_values_arrive_under_the_tables_names_and_units(store: Store, stat
     await sink.write(Output(log.batch(starts)))
     await sink.close()
     columns = "seq, kind, symbol, price, toString(price_decimal), order_id, hex(raw), toString(trading_date), side"
-    assert await stored(store, columns + ", toString(event_time), toString(sort_time), k_log, k_part, k_off, k_idx") == [
+    columns += ", toString(event_time), toString(sort_time), k_log, k_part, k_off, k_idx"
+    assert await stored(store, columns) == [
         (1, "trade", "AAPL", -1_250_000, "-1.25", 2**64 - 1, "FF00", "2024-10-04", "ask", "2025-10-09 08:53:20.000001",
          "2025-10-09 08:53:20.000001", "log-1", 0, 0, 0),
         (2, "other", None, None, None, None, None, None, None, None, "2025-10-09 08:53:20.000052", "log-1", 0, 1, 0),
@@ -191,7 +193,7 @@ async def test_a_recreated_topic_under_the_same_id_is_refused(store: Store, stat
     await sink.write(Output(log.batch(starts)))
     await sink.close()
     shorter = log_of(10)
-    other = ClickHouseSink(store, TABLES[EVENTS], state_dir=state_dir)
+    other = ClickHouseSink(ClickHouseTable(store, TABLES[EVENTS]), state_dir=state_dir)
     await other.open()
     with pytest.raises(ForeignLogError, match="another log under the same id"):
         await other.start_positions(shorter.bounds)

@@ -19,6 +19,7 @@ from pipeline_orchestrator.record import Output
 from pipeline_orchestrator.storage.cache_rebuild import rebuild_from
 from pipeline_orchestrator.storage.clickhouse_sink import ClickHouseSink
 from pipeline_orchestrator.storage.clickhouse_store import Store
+from pipeline_orchestrator.storage.clickhouse_table import ClickHouseTable
 from pipeline_orchestrator.storage.redis_sink import RedisSink
 from pipeline_orchestrator.storage.tables import TABLES
 from tests.doubles.context import FakeContext
@@ -51,13 +52,13 @@ class Server:
 
     async def values(self) -> dict[str, Any]:
         client = Redis(port=self.config.port)
-        found = {key.decode(): json.loads(await client.get(key)) async for key in client.scan_iter("md:last:*")}
+        found = {key.decode(): json.loads(await client.get(key) or b"") async for key in client.scan_iter("md:last:*")}
         await client.aclose()
         return found
 
     async def do(self, *command: Any) -> Any:
         client = Redis(port=self.config.port)
-        answer = await client.execute_command(*command)
+        answer = await client.execute_command(*command)  # type: ignore[no-untyped-call]
         await client.aclose()
         return answer
 
@@ -232,7 +233,7 @@ async def test_an_empty_redis_is_filled_from_clickhouse_and_reading_goes_on_behi
     server: Server, config: ClickHouseConfig, store: Store, state_dir: Path
 ) -> None:
     log = features(range(40))
-    table = ClickHouseSink(store, TABLES[FEATURES], state_dir=state_dir)
+    table = ClickHouseSink(ClickHouseTable(store, TABLES[FEATURES]), state_dir=state_dir)
     await table.open()
     starts = await table.start_positions(log.bounds)
     await table.write(Output(log.batch(starts, {0: 20, 1: 10})))

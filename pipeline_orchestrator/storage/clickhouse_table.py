@@ -1,0 +1,119 @@
+"""A ClickHouse table as the exactly-once writer sees it: inserts, and the questions it asks before it trusts one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline_orchestrator.flow.connector import Probe
+from pipeline_orchestrator.record import Mark
+from pipeline_orchestrator.storage.clickhouse_store import Store
+from pipeline_orchestrator.storage.columns import integers
+from pipeline_orchestrator.storage.ledger import Count, Intent, LogFacts, Recheck
+from pipeline_orchestrator.storage.migrate import migrate
+from pipeline_orchestrator.storage.table_access import Identity, row_keys
+from pipeline_orchestrator.storage.tables import TableSpec
+
+
+class ClickHouseTable:
+    """`TableAccess` over the process's `Store`; several tables share one store."""
+
+    def __init__(self, store: Store, spec: TableSpec) -> None:
+        self.store, self.spec = store, spec
+        self.ttl_days = store.config.ttl_days
+        self._name = store.table(spec.table)
+        self._connected = False
+
+    async def open(self) -> None:
+        if not self._connected:
+            await self.store.connect()
+            self._connected = True
+        async with self.store.migrating:  # the first table of the process does it, the others find it done
+            await migrate(self.store)
+
+    async def close(self) -> None:
+        if self._connected:
+            self._connected = False
+            await self.store.release()
+
+    async def uuid(self) -> str:
+        return await self.store.table_uuid(self.spec.table)
+
+    async def insert(self, rows: pa.RecordBatch, query_id: str, token: str) -> None:
+        await self.store.insert(self.spec.table, rows, query_id, token)
+
+    async def ensure_dead(self, query_ids: Sequence[str]) -> None:
+        await self.store.ensure_dead(query_ids)
+
+    async def counts(self, intent: Intent) -> dict[int, Count]:
+        rows = await self.store.query(
+            f"SELECT k_part, count(), uniqExact(k_off, k_idx) FROM {self._name}"
+            f" WHERE k_log = {{log:String}} AND ({_ranges(intent)}) GROUP BY k_part",
+            {"log": intent.log_id},
+        )
+        return {int(partition): Count(int(found), int(keys)) for partition, found, keys in rows}
+
+    async def present_keys(self, intent: Intent) -> npt.NDArray[np.int64]:
+        table = await self.store.query_arrow(
+            f"SELECT k_part, k_off FROM {self._name} WHERE k_log = {{log:String}} AND ({_ranges(intent)})",
+            {"log": intent.log_id},
+        )
+        found = [np.zeros(0, dtype=np.int64)]
+        for batch in table.to_batches():
+            found.append(row_keys(integers(batch.column("k_part")), integers(batch.column("k_off"))))
+        return np.concatenate(found)
+
+    async def present_offsets(self, partition: int, rechecks: Sequence[Recheck]) -> npt.NDArray[np.int64]:
+        found = [np.zeros(0, dtype=np.int64)]
+        for recheck in rechecks:
+            table = await self.store.query_arrow(
+                f"SELECT k_off FROM {self._name} WHERE {_within(partition, recheck)}", {"log": recheck.log_id}
+            )
+            found += [integers(chunk) for chunk in table.column(0).chunks]
+        return np.unique(np.concatenate(found))
+
+    async def present_identities(self, partition: int, rechecks: Sequence[Recheck]) -> set[Identity]:
+        spec, found = self.spec, set()
+        for recheck in rechecks:
+            rows = await self.store.query(
+                f"SELECT toString({spec.who}), {', '.join(spec.identity)}, {spec.out or '0'}"
+                f" FROM {self._name} WHERE {_within(partition, recheck)}",
+                {"log": recheck.log_id},
+            )
+            found |= {Identity(str(who), *(int(value) for value in rest)) for who, *rest in rows}
+        return found
+
+    async def logs_of(self, partition: int) -> list[LogFacts]:
+        rows = await self.store.query(
+            f"SELECT k_log, max(k_off) FROM {self._name} WHERE k_part = {partition} GROUP BY k_log"
+        )
+        return [LogFacts(str(log), int(newest)) for log, newest in rows]
+
+    async def marks_outside(self, partition: int, windows: Iterable[Recheck]) -> dict[str, Mark]:
+        parameters: dict[str, str] = {}
+        outside = ""
+        for number, window in enumerate(windows):
+            parameters[f"log{number}"] = window.log_id
+            outside += f" AND NOT (k_log = {{log{number}:String}} AND k_off BETWEEN {window.first} AND {window.last})"
+        rows = await self.store.query(
+            f"SELECT toString({self.spec.who}), max({self.spec.identity_sql}) AS newest FROM {self._name}"
+            f" WHERE k_part = {partition}{outside} GROUP BY {self.spec.who}",
+            parameters,
+        )
+        return {str(who): Mark(*(int(value) for value in newest)) for who, newest in rows}
+
+    async def probe(self) -> Probe:
+        return await self.store.probe()
+
+
+def _within(partition: int, recheck: Recheck) -> str:
+    return f"k_log = {{log:String}} AND k_part = {partition} AND k_off BETWEEN {recheck.first} AND {recheck.last}"
+
+
+def _ranges(intent: Intent) -> str:
+    return " OR ".join(
+        f"(k_part = {part.partition} AND k_off BETWEEN {part.first} AND {part.last})" for part in intent.ranges
+    )
