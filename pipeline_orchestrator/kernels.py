@@ -18,6 +18,8 @@ KERNELS: tuple[str, ...] = (
     "pipeline_orchestrator.ingestion.line_parser:warm",
     "pipeline_orchestrator.transport.partitioning:warm",
     "pipeline_orchestrator.transport.avro_codec:warm",
+    "pipeline_orchestrator.transport.record_batch:warm",
+    "pipeline_orchestrator.transport.record_set:warm",
     "infrastructure.simulator.warm:warm",
 )
 """`module:function` of every warm-up, explicit like the table of builders."""

@@ -59,6 +59,7 @@ class AvroCodec:
             data = np.frombuffer(b"".join(values), np.uint8)
         else:
             data, ends = self.writer.encode_joined(rows)
+        data.flags.writeable = False  # as what comes from bytes is: kernels are compiled per kind of array
         return Values(data, np.concatenate([np.zeros(1, np.int64), ends])[: rows.num_rows], ends)
 
     def decode(self, values: Sequence[bytes | None]) -> tuple[pa.RecordBatch, list[tuple[int, str]]]:

@@ -1,12 +1,12 @@
 """Dead letters as rows of market.dlq: what was refused, why, where it stood, and its bytes.
 
-Reasons are short words that do not vary with the record; what varies stands in `detail`. A `DeadLetter.reason` of
-the form "word: sentence" is split there. Words in use: unparsable_line (ingestion), undecodable_record (transport),
-unusable_event (processing), refused_row (storage).
+Reasons are short words that do not vary with the record; what varies stands in `detail`: the rest of a
+`DeadLetter.reason` of the form "word: sentence", or its header `detail`. The words: those of ingestion
+(`ingestion/reasons.py`) for lines, `undecodable_record` here, `store_refused` for rows that the store refused.
 
 Identity of a row is (writer, epoch, seq, idx, out) and rises per writer and partition, so that readers drop repeats
-by marks: a line has its own epoch and seq; a Kafka record has epoch 0 and its offset as seq, and its log's id is
-part of the writer's name, because offsets of another log start again from 0.
+by marks: a line has its own epoch and seq; a Kafka record has epoch 0 and its offset as seq, and what its offset
+counts in (log id, else topic) is part of the writer's name, because offsets of another log start again from 0.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def dead_letter_rows(
 ) -> Outgoing:
     """Rows of market.dlq for `letters`, without keys.
 
-    Partition = that of the refused record, 0 for a line. From `headers` the keys symbol, port and recv_time_us are
-    taken into their columns; the rest is kept as JSON.
+    Partition = that of the refused record, 0 for a line. From `headers` the keys symbol, port, recv_time_us and
+    detail are taken into their columns; the rest is kept as JSON.
     """
     now_us = clock.wall_ns() // 1000
     counts: dict[tuple[object, ...], int] = {}
@@ -49,6 +49,7 @@ def dead_letter_rows(
 def _row(letter: DeadLetter, writer: str, log_id: str, now_us: int) -> tuple[dict[str, object], int]:
     reason, _, detail = letter.reason.partition(": ")
     headers = dict(letter.headers)
+    detail = detail or headers.pop("detail", "")
     symbol, port = headers.pop("symbol", None), headers.pop("port", "none")
     recv_time_us = headers.pop("recv_time_us", "")
     spooled = letter.position.get("spool")
@@ -63,8 +64,9 @@ def _row(letter: DeadLetter, writer: str, log_id: str, now_us: int) -> tuple[dic
         instance, epoch, seq = (int(part) for part in spooled)
         source, identity = letter.source or "spool", (epoch, seq)
     else:
-        source, identity = letter.source or str(letter.position.get("topic", "")), (0, int(offset or 0))
-        writer = f"{writer}@{log_id[:LOG_ID_CHARACTERS]}" if log_id else writer
+        topic = str(letter.position.get("topic", ""))
+        source, identity = letter.source or topic, (0, int(offset or 0))
+        writer = f"{writer}@{log_id[:LOG_ID_CHARACTERS] or topic}"
     row: dict[str, object] = {
         "writer": writer,
         "epoch": identity[0],

@@ -29,6 +29,7 @@ from pipeline_orchestrator.transport.kafka_clients import (
 
 RETRY_SECONDS = 0.1  # after an error of a partition that new metadata may mend
 PARTITION_BYTES = 1 << 20  # of one partition in one answer; a larger batch still comes whole
+IDLE_WAIT_MS = 16
 EARLIEST, LATEST = -2, -1
 
 RecordSet = tuple[int, int, bytes]  # partition, position asked for, record set
@@ -48,12 +49,14 @@ class PositionGoneError(ForeignLogError):
 class KafkaFetch:
     """One fetch per leader under way at all times, so that the next records travel while these are worked on.
 
-    Order: `open`, `seek`, then `fetch` again and again, `close`. `fetch` may be cancelled without loss.
+    Order: `open`, `seek`, then `fetch` again and again, `close`. `fetch` may be cancelled without loss. A real broker
+    answers a waiting fetch as soon as there is something (kafka.fetch_max_wait_ms bounds the idle wait only). The
+    embedded one sleeps the whole wait, so it is short there; while nothing comes it is doubled up to IDLE_WAIT_MS.
     """
 
     def __init__(self, kafka: KafkaConfig, topic: str, partitions: Sequence[int], *, max_bytes: int) -> None:
         self._kafka, self._topic, self._partitions = kafka, topic, tuple(partitions)
-        self._max_bytes = max_bytes
+        self._max_bytes, self._wait_ms = max_bytes, kafka.fetch_max_wait_ms
         self._client: AIOKafkaClient | None = None
         self._under_way: dict[asyncio.Task[list[RecordSet]], list[int]] = {}
         self._positions: dict[int, int] = {}
@@ -175,7 +178,7 @@ class KafkaFetch:
         assert self._client is not None
         asked = {partition: self._positions[partition] for partition in partitions}
         request = FetchRequest(
-            self._kafka.fetch_max_wait_ms,
+            self._wait_ms,
             1,
             self._max_bytes,
             0,
@@ -195,6 +198,8 @@ class KafkaFetch:
                 self._note(partition, response.API_VERSION, answer)
                 if answer[-1]:
                     sets.append((partition, asked[partition], answer[-1]))
+        shortest = self._kafka.fetch_max_wait_ms
+        self._wait_ms = shortest if sets else max(shortest, min(2 * self._wait_ms, IDLE_WAIT_MS))
         if moved and not sets:
             return await self._refresh()
         return sets

@@ -39,7 +39,8 @@ class KafkaSink:
     `write` puts `Output.outgoing` and `Output.dead` (as market.dlq) into batches per partition and returns when all
     are acknowledged. After any failure or a missed deadline the producer is thrown away and RetryableError raised:
     nobody knows which batches landed, so the caller repeats the same output and readers drop repeats by their marks.
-    Nothing of a later output can land before, because it is written only after this one was acknowledged.
+    Nothing of a later output can land before, because it is written only after this one was acknowledged; calls at
+    the same time take turns.
     `name` is the component (writer of the dead letters); `prefix` precedes every topic's name (tests).
     """
 
@@ -54,6 +55,7 @@ class KafkaSink:
     ) -> None:
         self._kafka, self.name, self._prefix = kafka, name, prefix
         self._deadline, self._clock = deadline_seconds, clock
+        self._one_at_a_time = asyncio.Lock()
         self._producer: AIOKafkaProducer | None = None
         self._codecs: dict[str, AvroCodec] = {}
         self._maker = BatchMaker(kafka.batch_size, kafka.compression_type)
@@ -90,6 +92,10 @@ class KafkaSink:
             outgoing.append(dead_letter_rows(output.dead, self.name, log_id=log_id, clock=self._clock))
         if not outgoing:
             return
+        async with self._one_at_a_time:
+            await self._write(outgoing)
+
+    async def _write(self, outgoing: Sequence[Outgoing]) -> None:
         await self.open()
         began = time.perf_counter()
         try:

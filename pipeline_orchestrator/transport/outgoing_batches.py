@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline_orchestrator.errors import PermanentError
 from pipeline_orchestrator.record import Outgoing
-from pipeline_orchestrator.transport.partitioning import ALL_PARTITIONS, dictionary_codes, valid_rows
+from pipeline_orchestrator.transport.partitioning import EVERYWHERE, dictionary_codes, place, valid_rows
 
 Int64s = npt.NDArray[np.int64]
 
@@ -27,32 +27,24 @@ class PartitionRows:
 
 
 def split(outgoing: Outgoing, partitions: int) -> Iterator[PartitionRows]:
-    """The rows of each partition that has any. A row with ALL_PARTITIONS appears in every one.
-
-    Raises PermanentError for a partition that the topic does not have.
-    """
-    placed = np.asarray(outgoing.partitions, np.int64)
-    if placed.size != outgoing.rows.num_rows:
-        raise PermanentError(f"{outgoing.topic}: {placed.size} partitions given for {outgoing.rows.num_rows} rows")
+    """The rows of each partition that has any, placed by `partitioning.place`. Raises PermanentError as it does."""
+    placed = place(outgoing, partitions)
     if placed.size == 0:
         return
-    if placed.min() < ALL_PARTITIONS or placed.max() >= partitions:
-        raise PermanentError(f"{outgoing.topic}: no partition {placed.max()} among {partitions}")
-    everywhere = np.flatnonzero(placed == ALL_PARTITIONS)
-    rows = np.arange(placed.size, dtype=np.int64)
+    everywhere = np.flatnonzero(placed == EVERYWHERE)
     if everywhere.size:
-        single = np.flatnonzero(placed != ALL_PARTITIONS)
+        single = np.flatnonzero(placed != EVERYWHERE)
         rows = np.concatenate([single, np.repeat(everywhere, partitions)])
-        targets = np.concatenate([placed[single], np.tile(np.arange(partitions, dtype=np.int64), everywhere.size)])
+        targets = np.concatenate([placed[single], np.tile(np.arange(partitions), everywhere.size)])
         order = np.lexsort((rows, targets))
+        rows, targets = rows[order], targets[order]
     else:
-        targets = placed
-        order = np.argsort(targets, kind="stable")
-    rows, targets = rows[order], targets[order]
-    cuts = np.flatnonzero(np.diff(targets)) + 1
-    for part in np.split(np.arange(rows.size), cuts):
-        chosen = rows[part]
-        yield PartitionRows(int(targets[part[0]]), chosen, placed[chosen] == ALL_PARTITIONS)
+        rows = np.argsort(placed, kind="stable")
+        targets = placed[rows]
+    keyless = placed[rows] == EVERYWHERE
+    cuts = [0, *(np.flatnonzero(targets[1:] != targets[:-1]) + 1).tolist(), rows.size]
+    for begin, end in pairwise(cuts):
+        yield PartitionRows(int(targets[begin]), rows[begin:end], keyless[begin:end])
 
 
 class KeySpans(NamedTuple):
@@ -69,7 +61,7 @@ def key_spans(keys: pa.Array | None, rows: int) -> KeySpans:
         keys = keys.dictionary_encode()
     texts = [] if keys is None else [(text or "").encode() for text in keys.dictionary.to_pylist()]
     if keys is None or not texts:
-        return KeySpans(np.empty(0, np.uint8), np.zeros(rows, np.int64), np.full(rows, -1, np.int64))
+        return KeySpans(np.frombuffer(b"", np.uint8), np.zeros(rows, np.int64), np.full(rows, -1, np.int64))
     ends = np.cumsum(np.array([len(text) for text in texts], np.int64))
     begins = ends - np.array([len(text) for text in texts], np.int64)
     valid = valid_rows(keys)

@@ -13,12 +13,14 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
-from pipeline_orchestrator.market.events import EVENTS, KIND
+from pipeline_orchestrator.errors import PermanentError
+from pipeline_orchestrator.market.events import EVENTS, STRING_DICTIONARY
 from pipeline_orchestrator.record import Outgoing
 
-ALL_PARTITIONS = -1  # in Outgoing.partitions: this row goes to every partition, without a key
+BY_RULE = -1  # in Outgoing.partitions: the rule of `place` decides for this row
+EVERYWHERE = -2  # in its answer: the row goes to every partition, without a key
 INSTANCE_KINDS = ("clock", "connected", "lost", "gap")  # facts about an instance, when they carry no symbol
-NO_KEY_PARTITION = 0  # other events without a symbol
+NO_KEY_PARTITION = 0  # other rows without a key
 
 
 @njit(cache=True)
@@ -72,19 +74,33 @@ def partitions_of(symbols: pa.Array, partitions: int) -> npt.NDArray[np.int32]:
     return result.astype(np.int32, copy=False)
 
 
-def route_events(rows: pa.RecordBatch, partitions: int) -> Outgoing:
-    """Rows of market.events with partition and key as documented for that topic.
+def place(outgoing: Outgoing, partitions: int) -> npt.NDArray[np.int32]:
+    """The partition of each row; EVERYWHERE for facts about an instance.
 
-    With a symbol: its partition, the symbol as key. Without: facts about an instance go to every partition, all
-    else to partition 0, both without a key.
+    A given partition is kept. For BY_RULE: with a key its partition; without one, an event of INSTANCE_KINDS goes
+    everywhere and all else to NO_KEY_PARTITION. Raises PermanentError for a partition that the topic does not have.
     """
-    symbols, kinds = rows.column("symbol"), rows.column("kind")
-    placed = partitions_of(symbols, partitions)
-    named = np.array([KIND.get(kind, 0) for kind in kinds.dictionary.to_pylist()], np.int32)
-    if named.size:
-        instance_wide = np.isin(named[dictionary_codes(kinds)], [KIND[kind] for kind in INSTANCE_KINDS])
-        placed[instance_wide & ~valid_rows(symbols)] = ALL_PARTITIONS
-    return Outgoing(topic=EVENTS, rows=rows, partitions=placed, keys=symbols)
+    placed = np.asarray(outgoing.partitions, np.int32)
+    if placed.size != outgoing.rows.num_rows:
+        raise PermanentError(f"{outgoing.topic}: {placed.size} partitions given for {outgoing.rows.num_rows} rows")
+    if placed.size == 0:
+        return placed
+    if placed.min() < BY_RULE or placed.max() >= partitions:
+        raise PermanentError(f"{outgoing.topic}: no partition {placed.min()} or {placed.max()} among {partitions}")
+    open_ = placed == BY_RULE
+    if not open_.any():
+        return placed
+    keys = outgoing.keys
+    if keys is None:
+        keys = pa.nulls(placed.size, STRING_DICTIONARY)
+    elif not pa.types.is_dictionary(keys.type):
+        keys = keys.dictionary_encode()
+    ruled = partitions_of(keys, partitions)
+    if outgoing.topic == EVENTS and keys.null_count:
+        kinds = outgoing.rows.column("kind")
+        wide = np.array([name in INSTANCE_KINDS for name in kinds.dictionary.to_pylist()], np.bool_)
+        ruled[~valid_rows(keys) & wide[dictionary_codes(kinds)]] = EVERYWHERE
+    return np.where(open_, ruled, placed)
 
 
 def dictionary_codes(column: pa.Array) -> npt.NDArray[np.int32]:

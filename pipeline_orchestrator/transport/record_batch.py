@@ -180,3 +180,10 @@ def _build_records(  # type: ignore[no-untyped-def]
         out[at] = 0  # headers
         at += 1
     return rows.size - first, at
+
+
+def warm() -> None:
+    """Compile or load the kernel."""
+    row, data = np.zeros(1, np.int64), np.frombuffer(b"x", np.uint8)
+    maker = BatchMaker(1 << 10, "none")
+    assert [*maker.batches(Values(data, row, row), KeySpans(data, row, row), row, np.zeros(1, np.bool_), 0)]

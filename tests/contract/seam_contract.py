@@ -26,7 +26,7 @@ class SeamContract:
         sink = seam.sink()
         await sink.open()
         for start in range(0, 500, 100):
-            await sink.write(output(rows.slice(start, 100), seam.partitions))
+            await sink.write(output(rows.slice(start, 100)))
         await sink.close()
         written = rows.to_pylist()
         for batch in await read_all(seam.source(EVENTS)):
@@ -46,7 +46,7 @@ class SeamContract:
     async def test_record_has_the_symbol_as_key_and_lies_where_java_would_put_it(self, seam: Seam) -> None:
         sink = seam.sink()
         await sink.open()
-        await sink.write(output(events([event(n, symbol=symbol) for n, symbol in enumerate(SYMBOLS)]), seam.partitions))
+        await sink.write(output(events([event(n, symbol=symbol) for n, symbol in enumerate(SYMBOLS)])))
         await sink.close()
         codec = AvroCodec(EVENTS)
         for symbol in SYMBOLS:
@@ -68,7 +68,7 @@ class SeamContract:
         ]
         sink = seam.sink()
         await sink.open()
-        await sink.write(output(events(rows), seam.partitions))
+        await sink.write(output(events(rows)))
         await sink.close()
         codec = AvroCodec(EVENTS)
         home = partition_of("AAPL", seam.partitions)
@@ -103,7 +103,7 @@ class SeamContract:
     async def test_source_starts_where_its_owner_says(self, seam: Seam) -> None:
         sink = seam.sink()
         await sink.open()
-        await sink.write(output(events([event(seq) for seq in range(10)]), seam.partitions))
+        await sink.write(output(events([event(seq) for seq in range(10)])))
         await sink.close()
         home = partition_of("AAPL", seam.partitions)
         seen: list[LogBounds] = []
@@ -161,7 +161,7 @@ class SeamContract:
     async def test_an_empty_output_writes_nothing(self, seam: Seam) -> None:
         sink = seam.sink()
         await sink.open()
-        await sink.write(output(events([]), seam.partitions))
+        await sink.write(output(events([])))
         await sink.close()
         assert await seam.raw_read(EVENTS, 0) == []
 
@@ -172,7 +172,7 @@ class SeamContract:
         got: list[int] = []
         for seq in range(20):
             reading = asyncio.create_task(source.read())
-            await sink.write(output(events([event(seq)]), seam.partitions))
+            await sink.write(output(events([event(seq)])))
             reading.cancel()
             (result,) = await asyncio.gather(reading, return_exceptions=True)
             if result is not None and not isinstance(result, BaseException):

@@ -17,7 +17,7 @@ from pipeline_orchestrator.record import Batch, DeadLetter, LogBounds, Outgoing,
 from pipeline_orchestrator.transport.kafka_sink import KafkaSink
 from pipeline_orchestrator.transport.kafka_source import KafkaSource
 from pipeline_orchestrator.transport.memory import MemoryLog, MemorySink, MemorySource
-from pipeline_orchestrator.transport.partitioning import route_events
+from pipeline_orchestrator.transport.partitioning import BY_RULE
 
 Start = Callable[[LogBounds], Awaitable[dict[int, int]]]
 Record = tuple[bytes | None, bytes | None]
@@ -106,10 +106,11 @@ def events(rows: Sequence[dict[str, Any]]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(list(rows), schema=arrow_schema(EVENTS))
 
 
-def output(rows: pa.RecordBatch, partitions: int, dead: Sequence[DeadLetter] = (), log_id: str = "") -> Output:
+def output(rows: pa.RecordBatch, dead: Sequence[DeadLetter] = (), log_id: str = "") -> Output:
     """What ingestion hands to its sink."""
     batch = Batch(rows=rows, ranges=(), offsets=np.empty(0, np.int64), log_id=log_id)
-    return Output(batch=batch, outgoing=[route_events(rows, partitions)], dead=list(dead))
+    placed = np.full(rows.num_rows, BY_RULE, np.int32)
+    return Output(batch=batch, outgoing=[Outgoing(EVENTS, rows, placed, rows.column("symbol"))], dead=list(dead))
 
 
 def nothing(dead: Sequence[DeadLetter] = (), outgoing: Sequence[Outgoing] = (), log_id: str = "") -> Output:

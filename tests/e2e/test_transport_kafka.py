@@ -56,7 +56,7 @@ async def test_recreated_topic_is_another_log_and_its_reader_notices(
     before = await resolve_log_ids(kafka, TOPICS, prefix=topic_prefix)
     sink = seam.sink()
     await sink.open()
-    await sink.write(output(events([event(seq) for seq in range(5)]), PARTITIONS))
+    await sink.write(output(events([event(seq) for seq in range(5)])))
     source = KafkaSource(kafka, EVENTS, range(PARTITIONS), from_beginning, prefix=topic_prefix, watch_seconds=0.0)
     await source.open()
     batch = await source.read()
@@ -68,7 +68,7 @@ async def test_recreated_topic_is_another_log_and_its_reader_notices(
         await asyncio.sleep(0.05)
     await admin.create({topic_prefix + EVENTS: {}}, PARTITIONS)
     await admin.close()
-    await sink.write(output(events([event(seq) for seq in range(100, 103)]), PARTITIONS))
+    await sink.write(output(events([event(seq) for seq in range(100, 103)])))
     with pytest.raises((ForeignLogError, NotConnectedError)):  # by the look, or because its position is gone
         async with asyncio.timeout(20):
             while True:
@@ -105,7 +105,7 @@ async def test_broker_killed_while_producing_loses_nothing_and_keeps_the_order(o
             rows = events([event(seq, symbol=SYMBOLS[seq % len(SYMBOLS)]) for seq in range(start, start + 1_000)])
             while True:
                 try:
-                    await sink.write(output(rows, PARTITIONS))
+                    await sink.write(output(rows))
                     break
                 except RetryableError:
                     refused += 1
@@ -138,7 +138,7 @@ async def test_restarted_broker_is_the_same_log_and_its_reader_goes_on(own_kafka
     before = await resolve_log_ids(kafka, [EVENTS, DLQ])
     sink = KafkaSeam(kafka).sink()
     await sink.open()
-    await sink.write(output(events([event(0)]), PARTITIONS))
+    await sink.write(output(events([event(0)])))
     await sink.close()
     await asyncio.to_thread(own_kafka.kill)
     own_kafka.launch()
@@ -157,14 +157,14 @@ async def test_frozen_broker_is_noticed_by_writer_and_reader(own_kafka: RealKafk
     await source.open()
     own_kafka.freeze()
     with pytest.raises(RetryableError):
-        await sink.write(output(events([event(0)]), PARTITIONS))
+        await sink.write(output(events([event(0)])))
     with pytest.raises(RetryableError):
         async with asyncio.timeout(10):
             while True:
                 await source.read()
     own_kafka.thaw()
     await source.close()
-    await sink.write(output(events([event(0)]), PARTITIONS))
+    await sink.write(output(events([event(0)])))
     await source.open()
     batch = None
     while batch is None:

@@ -39,3 +39,23 @@ def test_another_log_is_another_writer() -> None:
         dead_letter_rows([letter], "storage/0", log_id=log).rows.to_pylist()[0]["writer"] for log in ("A1", "B2")
     }
     assert writers == {"storage/0@A1", "storage/0@B2"}
+
+
+def test_without_a_log_id_offsets_of_different_topics_stay_apart() -> None:
+    letters = [DeadLetter("a", b"x", {"topic": topic, "partition": 0, "offset": 1}, topic) for topic in ("t", "u")]
+    writers = [row["writer"] for row in dead_letter_rows(letters, "storage/0").rows.to_pylist()]
+    assert writers == ["storage/0@t", "storage/0@u"]
+
+
+def test_detail_comes_from_the_reason_or_the_header() -> None:
+    position = {"topic": "t", "partition": 0, "offset": 1}
+    letters = [
+        DeadLetter("store_refused", b"x", position, "t", headers={"detail": "Code 27"}),
+        DeadLetter("undecodable_record: truncated", b"x", position, "t"),
+    ]
+    rows = dead_letter_rows(letters, "storage/0").rows.to_pylist()
+    assert [(row["reason"], row["detail"]) for row in rows] == [
+        ("store_refused", "Code 27"),
+        ("undecodable_record", "truncated"),
+    ]
+    assert rows[0]["headers"] is None

@@ -33,9 +33,9 @@ async def test_sink_without_acknowledgement_throws_its_producer_away_and_the_sam
 ) -> None:
     sink = KafkaSink(kafka, "test/0", deadline_seconds=0.5)
     await sink.open()
-    await sink.write(output(events([event(0)]), PARTITIONS))
+    await sink.write(output(events([event(0)])))
     broker.close()
-    again = output(events([event(1)]), PARTITIONS)
+    again = output(events([event(1)]))
     with pytest.raises(RetryableError) as caught:
         await sink.write(again)
     assert kafka.bootstrap_servers in str(caught.value) and sink.rebuilt == 1
@@ -43,7 +43,7 @@ async def test_sink_without_acknowledgement_throws_its_producer_away_and_the_sam
         await sink.write(again)
     successor = start_embedded_kafka(Options(port=broker.port, partitions=PARTITIONS))
     await sink.write(again)
-    await sink.write(output(events([event(2)]), PARTITIONS))
+    await sink.write(output(events([event(2)])))
     assert sink.records == 3
     await sink.close()
     assert await stored(kafka) == [1, 2]
@@ -53,7 +53,7 @@ async def test_sink_without_acknowledgement_throws_its_producer_away_and_the_sam
 async def test_sink_splits_a_partition_into_batches_in_order(kafka: KafkaConfig) -> None:
     sink = KafkaSink(kafka.model_copy(update={"batch_size": 2048}), "test/0")
     await sink.open()
-    await sink.write(output(events([event(seq) for seq in range(2000)]), PARTITIONS))
+    await sink.write(output(events([event(seq) for seq in range(2000)])))
     await sink.close()
     assert await stored(kafka) == list(range(2000))
 
@@ -62,7 +62,7 @@ async def test_sink_splits_a_partition_into_batches_in_order(kafka: KafkaConfig)
 async def test_every_compression_is_read_back(kafka: KafkaConfig, codec: str) -> None:
     sink = KafkaSink(kafka.model_copy(update={"compression_type": codec}), "test/0")
     await sink.open()
-    await sink.write(output(events([event(seq) for seq in range(300)]), PARTITIONS))
+    await sink.write(output(events([event(seq) for seq in range(300)])))
     await sink.close()
     assert await stored(kafka) == list(range(300))
 
@@ -117,7 +117,7 @@ async def test_records_dropped_before_they_were_read_are_an_error(broker: MockKa
 async def test_lag_and_positions_follow_reading_and_acknowledging(kafka: KafkaConfig) -> None:
     sink = KafkaSeam(kafka).sink()
     await sink.open()
-    await sink.write(output(events([event(seq) for seq in range(50)]), PARTITIONS))
+    await sink.write(output(events([event(seq) for seq in range(50)])))
     await sink.close()
     heard: list[int] = []
     source = KafkaSource(kafka, EVENTS, [HOME], from_beginning, lambda batch: heard.append(len(batch)), group="g")
@@ -134,7 +134,7 @@ async def test_identity_of_a_record_is_read_back(kafka: KafkaConfig) -> None:
     rows = events([event(seq) for seq in range(5)])
     sink = KafkaSeam(kafka).sink()
     await sink.open()
-    await sink.write(output(rows, PARTITIONS))
+    await sink.write(output(rows))
     await sink.close()
     assert await read_record_identity(kafka, EVENTS, HOME, 3) == row_identity(EVENTS, rows, 3) == (0, 1, 3, 0)
     other = (HOME + 1) % PARTITIONS

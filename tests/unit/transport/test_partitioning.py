@@ -13,7 +13,14 @@ from pipeline_orchestrator.errors import PermanentError
 from pipeline_orchestrator.market.events import EVENTS
 from pipeline_orchestrator.record import Outgoing
 from pipeline_orchestrator.transport.outgoing_batches import key_bytes, split
-from pipeline_orchestrator.transport.partitioning import murmur2, partition_of, partitions_of
+from pipeline_orchestrator.transport.partitioning import (
+    BY_RULE,
+    EVERYWHERE,
+    murmur2,
+    partition_of,
+    partitions_of,
+    place,
+)
 from tests.doubles.seams import event, events
 
 
@@ -47,19 +54,39 @@ def test_column_gives_the_partition_of_each_symbol(symbols: list[str | None], da
     assert key_bytes(column.slice(start), len(keys)) == keys
 
 
-def outgoing(partitions: list[int]) -> Outgoing:
-    rows = events([event(seq) for seq in range(len(partitions))])
-    return Outgoing(EVENTS, rows, np.array(partitions, np.int32), None)
+def outgoing(partitions: list[int], **values: object) -> Outgoing:
+    rows = events([event(seq, **values) for seq in range(len(partitions))])
+    return Outgoing(EVENTS, rows, np.array(partitions, np.int32), rows.column("symbol"))
 
 
 def test_rows_for_all_partitions_keep_their_place_among_the_others() -> None:
-    parts = {part.partition: part for part in split(outgoing([2, -1, 0, 2, -1]), 3)}
+    parts = {part.partition: part for part in split(outgoing([2, -1, 0, 2, -1], kind="clock", symbol=None), 3)}
     assert {number: part.rows.tolist() for number, part in parts.items()} == {
         0: [1, 2, 4],
         1: [1, 4],
         2: [0, 1, 3, 4],
     }
     assert parts[2].keyless.tolist() == [False, True, False, True]
+
+
+@pytest.mark.parametrize("kind", ["clock", "connected", "lost", "gap"])
+def test_facts_of_an_instance_go_everywhere_unless_they_carry_a_symbol(kind: str) -> None:
+    assert place(outgoing([BY_RULE], kind=kind, symbol=None), 4).tolist() == [EVERYWHERE]
+    assert place(outgoing([BY_RULE], kind=kind, symbol="MSFT"), 4).tolist() == [partition_of("MSFT", 4)]
+    assert place(outgoing([1], kind=kind, symbol=None), 4).tolist() == [1]
+
+
+def test_other_rows_without_a_key_go_to_the_first_partition() -> None:
+    assert place(outgoing([BY_RULE], kind="other", symbol=None), 4).tolist() == [0]
+    keyless = outgoing([BY_RULE], kind="quote")
+    assert place(Outgoing("market.gaps", keyless.rows, keyless.partitions, None), 4).tolist() == [0]
+
+
+def test_keys_need_not_be_dictionaries() -> None:
+    out = outgoing([BY_RULE, BY_RULE])
+    plain = Outgoing(EVENTS, out.rows, out.partitions, pa.array(["MSFT", "TSLA"]))
+    assert place(plain, 16).tolist() == [partition_of("MSFT", 16), partition_of("TSLA", 16)]
+    assert key_bytes(plain.keys, 2) == [b"MSFT", b"TSLA"]
 
 
 @pytest.mark.parametrize("partitions", [[3], [-2]])
