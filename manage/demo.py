@@ -161,7 +161,10 @@ class DemoPipeline(SupervisedPipeline):
             await asyncio.sleep(PROGRESS_SECONDS if self.ready else COMPONENT_SECONDS)
             for name, component in self.orchestrator.snapshot().components.items():
                 if seen.get(name, "pending") != component.state:
+                    again = component.state == "starting" and name in seen  # its failure was said
                     seen[name] = component.state
+                    if again:
+                        continue
                     document = {"id": name, "state": component.state, "cause": component.cause}
                     self.show("component", {**document, "embedded": component.embedded})
             if self.ready:

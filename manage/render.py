@@ -185,10 +185,16 @@ def _time(shares: Doc) -> str:
 
 
 def _lag(gauges: Doc) -> str:
-    records, seconds = gauges.get("lag_records"), gauges.get("lag_seconds")
-    parts = [f"{number(records)} rec"] if records is not None else []
-    parts += [f"{seconds:.1f} s"] if isinstance(seconds, int | float) else []
+    """Records waiting, summed over the parts of a component; the age of the oldest."""
+    records = [value for value in _of(gauges, "lag_records") if isinstance(value, int | float)]
+    ages = [value for value in _of(gauges, "lag_seconds") if isinstance(value, int | float)]
+    parts = [f"{number(sum(records))} rec"] if records else []
+    parts += [f"{max(ages):.1f} s"] if ages else []
     return " ".join(parts) or "-"
+
+
+def _of(gauges: Doc, name: str) -> list[Any]:  # Any: JSON
+    return [value for key, value in gauges.items() if key.partition("{")[0] == name]
 
 
 def _causes(document: Doc, style: Style) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ CLOCK, OWN_FACTS = 10, frozenset({10, 11, 12, 15})
 """Codes of `Kind` in market.events.avsc: clock; clock, connected, lost, gap may belong to an instance."""
 FACT_PORT = 0
 TIMEOUT_SECONDS = 30.0
+STALL_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -173,19 +175,21 @@ def count_kafka(kafka: KafkaConfig) -> Logged:
 
 def _records(consumer: Any, ends: dict[int, int]) -> Iterator[tuple[int, bytes | None, bytes]]:  # Any: librdkafka's
     """Records up to the given ends; ends early when the broker gives nothing for five seconds."""
-    left = set(ends)
-    while left:
-        messages = consumer.consume(num_messages=10_000, timeout=5.0)
-        if not messages:
-            return
+    starts = {place.partition: place.offset for place in consumer.assignment()}
+    left = {number: end - starts[number] for number, end in ends.items()}
+    heard = time.monotonic()
+    while left and time.monotonic() - heard < STALL_SECONDS:
+        # asked for more than there is, it would wait out its time
+        messages = consumer.consume(num_messages=min(10_000, sum(left.values())), timeout=0.5)
         for message in messages:
-            partition = message.partition()
-            if message.error() is not None or message.offset() >= ends[partition]:
-                left.discard(partition)
+            if message.error() is not None:
                 continue
-            yield partition, message.key(), message.value()
-            if message.offset() + 1 >= ends[partition]:
-                left.discard(partition)
+            heard = time.monotonic()
+            number, offset = message.partition(), message.offset()
+            if offset < ends[number]:
+                yield number, message.key(), message.value()
+            left[number] = ends[number] - offset - 1
+        left = {number: rest for number, rest in left.items() if rest > 0}
 
 
 class ClickHouseReader:

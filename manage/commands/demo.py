@@ -18,7 +18,7 @@ from manage.terminal import Terminal
 )
 @click.option(
     "--replay",
-    default="",
+    default=None,
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False),
     help="A LOBSTER message file (its order book file beside it) instead of a generated market.",
@@ -30,7 +30,7 @@ from manage.terminal import Terminal
 )
 @common
 def demo(
-    terminal: Terminal, rate: str, count: int, replay: str, speed: str, duration: float | None, state_dir: str
+    terminal: Terminal, rate: str, count: int, replay: str | None, speed: str, duration: float | None, state_dir: str
 ) -> int:
     """Everything embedded, a simulated feed, nothing to install; ends with the counts at every station.
 
