@@ -47,7 +47,8 @@ class SimulatorConfig:
         """From a component's JSON config. Raises ConfigError for an unknown key.
 
         Keys are the fields of this class (`behaviour` excepted, `rate` and `speed` also as text). Where `settings`
-        is given, its `iqfeed` section and `symbols` are the defaults of host, ports and symbols.
+        is given, its `iqfeed` section and `symbols` are the defaults of host, ports and symbols. A replay is held for
+        two connections unless told otherwise: a pipeline reads both ports, and neither may miss the first rows.
         """
         settings = given.get("settings") or {}
         iqfeed = settings.get("iqfeed") or {}
@@ -72,6 +73,8 @@ class SimulatorConfig:
                 values[key] = tuple(str(item) for item in values[key] or ())
         if values.get("sent_log", "") is None:
             values["sent_log"] = ""
+        if values.get("replay"):
+            values.setdefault("hold", 2)
         return replace(base, **values)
 
     @property

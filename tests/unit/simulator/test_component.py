@@ -71,6 +71,8 @@ def test_configuration_takes_ports_and_symbols_from_the_settings() -> None:
 def test_a_replay_is_held_for_a_reader_and_a_paced_flow_is_not(tmp_path: Path) -> None:
     config = SimulatorConfig(replay=(str(pair(tmp_path, "ABC_2024-03-07", SIMPLE)),))
     assert config.held == 1 and isinstance(config.market(), ReplayMarket)
+    assert SimulatorConfig.from_mapping({"replay": list(config.replay)}).held == 2
+    assert SimulatorConfig.from_mapping({"replay": list(config.replay), "hold": 1}).held == 1
     assert SimulatorConfig(rate=100).held == 0
     assert SimulatorConfig(rate=None, hold=0).held == 1
     assert SimulatorConfig(rate=100, hold=2).held == 2
