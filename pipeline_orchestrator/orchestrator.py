@@ -26,6 +26,7 @@ from pipeline_orchestrator import worker
 from pipeline_orchestrator.channel import Beat, Said
 from pipeline_orchestrator.clock import SYSTEM
 from pipeline_orchestrator.component import ComponentSpec, Placement
+from pipeline_orchestrator.embedded_addresses import with_embedded_addresses
 from pipeline_orchestrator.errors import PermanentError, PipelineError
 from pipeline_orchestrator.reachability import require_services
 from pipeline_orchestrator.seed import PRELOAD
@@ -227,6 +228,7 @@ class PipelineOrchestrator:
             self.settings = self.settings.model_copy(update={"symbols": desired.value.symbols})
         specs = self._specs
         if specs is None:
+            self.settings = with_embedded_addresses(self.settings)
             await require_services(self.settings)
             from pipeline_orchestrator.topology import specs_for
 

@@ -3,7 +3,7 @@
 `python -m pipeline_orchestrator.seed FD PARENT_PID MODULE…` imports the modules, then serves one supervisor over a
 SOCK_SEQPACKET socket; each packet is JSON. {"fork": key, "name"} with two descriptors (the worker's channel, its
 stderr) is answered by {"forked": key, "pid"} with a pidfd, later by {"exited": key, "pid", "status"}; {"ping": n} by
-{"pong": n}. At the start it says {"ready": pid, "seconds", "threads", "missing"}.
+{"pong": n}, {"kill": key} only by its exit. At the start it says {"ready": pid, "seconds", "threads", "missing"}.
 
 Why not multiprocessing's forkserver: it imports the program's main script again in every child (which breaks
 programs without a `__main__` guard), blocks the caller while it preloads, is restarted from whatever thread asks,
@@ -88,9 +88,18 @@ class Seed:
             self._answer({"pong": request["ping"]})
         elif "fork" in request:
             self._fork(str(request["fork"]), str(request["name"]), fds)
+        elif "kill" in request:
+            for pidfd, (key, _) in self._children.items():
+                if key == request["kill"]:
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         return True
 
     def _fork(self, key: str, name: str, fds: list[int]) -> None:
+        if len(fds) != 2:
+            for fd in fds:
+                os.close(fd)
+            self._answer({"refused": key, "cause": "cannot fork: too many open files in the seed"})
+            return
         channel, errors = fds
         parent = os.getpid()
         try:
@@ -104,7 +113,13 @@ class Seed:
             self._become_worker(parent, name, channel, errors)
         os.close(channel)
         os.close(errors)
-        pidfd = os.pidfd_open(pid)  # before anything is reaped: the number cannot mean another process
+        try:
+            pidfd = os.pidfd_open(pid)  # before anything is reaped: the number cannot mean another process
+        except OSError as error:
+            os.kill(pid, signal.SIGKILL)  # our own child, not reaped: the number is its own
+            os.waitpid(pid, 0)
+            self._answer({"refused": key, "cause": f"cannot watch the worker: {error.strerror}"})
+            return
         self._children[pidfd] = (key, pid)
         self._poll.register(pidfd, select.POLLIN)
         self._answer({"forked": key, "pid": pid}, [pidfd])

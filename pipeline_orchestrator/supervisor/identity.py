@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,11 +38,13 @@ class Generation:
     """The processes this supervisor started, on disk, so that its successor can make sure that none is left.
 
     Children die with their supervisor; this is the check of it. `<state>/children.json` is replaced at each
-    change, without fsync: after a power loss no process is left to be found.
+    change, without fsync: after a power loss no process is left to be found. A full disk weakens the check and
+    nothing else: `failed` says so.
     """
 
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / FILE_NAME
+        self.failed = ""
         self._members: dict[int, tuple[str, int]] = {}
 
     def add(self, pid: int, component_id: str) -> None:
@@ -62,13 +65,19 @@ class Generation:
     def clear(self) -> None:
         """Nothing is left: remove the file."""
         self._members.clear()
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # an empty list is written instead the next time
+            self.path.unlink(missing_ok=True)
 
     def _write(self) -> None:
         members = [{"pid": pid, "id": name, "ticks": ticks} for pid, (name, ticks) in self._members.items()]
         temporary = self.path.with_suffix(".json.new")
-        temporary.write_text(json.dumps({"boot": boot_id(), "members": members}), encoding="utf-8")
-        temporary.replace(self.path)
+        try:
+            temporary.write_text(json.dumps({"boot": boot_id(), "members": members}), encoding="utf-8")
+            temporary.replace(self.path)
+        except OSError as error:
+            self.failed = f"cannot write {self.path}: {error.strerror}"
+        else:
+            self.failed = ""
 
     def end_predecessors(self, timeout_s: float = 5.0) -> list[Leftover]:
         """Kill what an earlier supervisor left and wait for it, at most `timeout_s`. Call with the lock held.

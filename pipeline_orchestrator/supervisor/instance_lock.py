@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -56,8 +57,9 @@ class InstanceLock:
             "since": rfc3339(SYSTEM.wall_ns()),
             **extra,
         }
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(document).encode(), 0)
+        with suppress(OSError):  # a full disk: the lock holds all the same, only its reader learns less
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, json.dumps(document).encode(), 0)
         return cls(fd, path)
 
     def release(self) -> None:

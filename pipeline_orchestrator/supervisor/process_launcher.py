@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -134,9 +135,10 @@ class SpawnLauncher:
     def launch(self, launch: Launch, post: Post) -> Handle:
         child = ChildProcess(launch, post, self._dumps, self._generation)
         require_main_thread(f"the process of {child.id}")
-        ours, theirs = socket.socketpair()
-        errors = self._dumps.open_live(child.id)
-        try:
+        with ExitStack() as mine:
+            ours, theirs = (mine.enter_context(end) for end in socket.socketpair())
+            errors = self._dumps.open_live(child.id)
+            mine.callback(os.close, errors)
             process = subprocess.Popen(
                 python_command("pipeline_orchestrator.worker", str(theirs.fileno()), str(os.getpid()), child.id),
                 env=child_environment(),
@@ -146,21 +148,15 @@ class SpawnLauncher:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
-        except OSError as error:
-            ours.close()
-            child.blame, child.dead = "", True
-            asyncio.get_running_loop().call_soon(self._refused, child, f"cannot start a process: {error.strerror}")
-            return child
-        finally:
-            theirs.close()
-            os.close(errors)
-        child.connect(ours)
-        child.started(process.pid, os.pidfd_open(process.pid), lambda: self._died(child, process))
+            try:
+                pidfd = os.pidfd_open(process.pid)
+            except OSError:
+                process.kill()
+                process.wait()
+                raise
+            child.connect(socket.socket(fileno=ours.detach()))
+        child.started(process.pid, pidfd, lambda: self._died(child, process))
         return child
-
-    def _refused(self, child: ChildProcess, cause: str) -> None:
-        child.reported = True
-        child.post(Exited(child.id, child.launch.incarnation, None, cause))
 
     def _died(self, child: ChildProcess, process: subprocess.Popen[bytes]) -> None:
         child.release()
@@ -213,16 +209,19 @@ class ForkLauncher:
         return child
 
     def _ask(self, key: str, child: ChildProcess) -> None:
-        ours, theirs = socket.socketpair()
-        errors = self._dumps.open_live(child.id)
-        asked = self.seed.fork(key, child.id, theirs.fileno(), errors)
-        theirs.close()
-        os.close(errors)
-        if asked:
-            child.connect(ours)
-        else:
-            ours.close()
-            self._waiting.append((key, child))
+        """Ask for the fork; without a seed, or without descriptors, the child waits for the next tick."""
+        with ExitStack() as mine:
+            try:
+                ours, theirs = (mine.enter_context(end) for end in socket.socketpair())
+                errors = self._dumps.open_live(child.id)
+                mine.callback(os.close, errors)
+            except OSError:
+                self._waiting.append((key, child))
+                return
+            if not self.seed.fork(key, child.id, theirs.fileno(), errors):
+                self._waiting.append((key, child))
+                return
+            child.connect(socket.socket(fileno=ours.detach()))
 
     def tick(self) -> None:
         if not self._used:

@@ -69,6 +69,7 @@ class SeedProcess:
         self._heard_at = self._pinged_at = 0.0
         self._is_ready = self._closing = False
         self._killed_because = ""
+        self._unwatched: set[str] = set()
         self._rng = random.Random()
 
     @property
@@ -99,10 +100,18 @@ class SeedProcess:
         finally:
             theirs.close()
             os.close(errors)
+        try:
+            self._pidfd = os.pidfd_open(self._process.pid)
+        except OSError:
+            ours.close()  # it leaves as soon as its socket closes
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+            raise
         ours.setblocking(False)
         self._socket, self._is_ready, self._killed_because = ours, False, ""
         self._heard_at = self._pinged_at = self._now()
-        self._pidfd = os.pidfd_open(self._process.pid)
+        self._unwatched.clear()
         loop = asyncio.get_running_loop()
         loop.add_reader(ours, self._readable)
         loop.add_reader(self._pidfd, self._dead)
@@ -185,8 +194,14 @@ class SeedProcess:
             self._dispatch(json.loads(body), fds)
 
     def _dispatch(self, message: dict[str, Any], fds: list[int]) -> None:
-        if "forked" in message:
+        if "forked" in message and fds:
             self._listener.forked(message["forked"], int(message["pid"]), fds[0])
+        elif "forked" in message:
+            self._unwatched.add(message["forked"])  # no descriptor was left for its pidfd
+            self._send({"kill": message["forked"]})
+        elif "exited" in message and message["exited"] in self._unwatched:
+            self._unwatched.discard(message["exited"])
+            self._listener.refused(message["exited"], "cannot watch the worker: too many open files")
         elif "exited" in message:
             self._listener.exited(message["exited"], int(message["status"]))
         elif "refused" in message:

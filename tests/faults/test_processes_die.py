@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -132,6 +133,27 @@ async def test_a_worker_killed_while_the_seed_is_frozen_is_not_run_twice(
         assert not lives(seed)
         assert "code=unknown" in lines(tmp_path, "component_exited")[0]
         assert lines(tmp_path, "component_raised") == []
+
+
+@PROCESSES
+async def test_without_descriptors_nothing_is_started_and_nothing_is_lost(tmp_path: Path, placement: Placement) -> None:
+    one = alone(tmp_path, "storage/0", placement=placement)
+    async with running(orchestrator(tmp_path, one, backoff_max_seconds=0.3, intensity_restarts=100)) as pipeline:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+            os.kill(pid_of(pipeline, "storage/0"), signal.SIGKILL)
+            await until(lambda: state_of(pipeline, "storage/0") != "running")
+            async with asyncio.timeout(5):
+                for _ in range(5):
+                    await pipeline.supervisor._roster.next_change()
+            assert state_of(pipeline, "storage/0") in {"starting", "backoff", "failed"}
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        await until(lambda: state_of(pipeline, "storage/0") == "running")
+        assert lines(tmp_path, "component_raised") == []
+    assert max(int(path.name) for path in Path("/proc/self/fd").iterdir()) <= highest
 
 
 async def test_stop_drains_against_the_direction_of_dependency(tmp_path: Path) -> None:
