@@ -166,17 +166,19 @@ def count_kafka(kafka: KafkaConfig) -> Logged:
                     if high > low:
                         places[number] = (low, high)
         consumer.assign([TopicPartition(EVENTS_TOPIC, number, low) for number, (low, _) in places.items()])
-        for partition, key, value in _records(consumer, {number: high for number, (_, high) in places.items()}):
+        for partition, key, value in _records(consumer, places):
             counter.take(partition, key, value)
     finally:
         consumer.close()
     return counter.found
 
 
-def _records(consumer: Any, ends: dict[int, int]) -> Iterator[tuple[int, bytes | None, bytes]]:  # Any: librdkafka's
-    """Records up to the given ends; ends early when the broker gives nothing for five seconds."""
-    starts = {place.partition: place.offset for place in consumer.assignment()}
-    left = {number: end - starts[number] for number, end in ends.items()}
+def _records(
+    consumer: Any,  # Any: librdkafka's
+    places: Mapping[int, tuple[int, int]],
+) -> Iterator[tuple[int, bytes | None, bytes]]:
+    """Records of partition -> (first, end); ends early when the broker gives nothing for five seconds."""
+    left = {number: end - first for number, (first, end) in places.items()}
     heard = time.monotonic()
     while left and time.monotonic() - heard < STALL_SECONDS:
         # asked for more than there is, it would wait out its time
@@ -186,9 +188,9 @@ def _records(consumer: Any, ends: dict[int, int]) -> Iterator[tuple[int, bytes |
                 continue
             heard = time.monotonic()
             number, offset = message.partition(), message.offset()
-            if offset < ends[number]:
+            if offset < places[number][1]:
                 yield number, message.key(), message.value()
-            left[number] = ends[number] - offset - 1
+            left[number] = places[number][1] - offset - 1
         left = {number: rest for number, rest in left.items() if rest > 0}
 
 
