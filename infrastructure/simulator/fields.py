@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from infrastructure.simulator import columns as c
 
-# How the renderer makes a field; the second number is its column.
+# How the renderer makes a field; the second number is its column. Frozen in kernels like columns.py: a change of
+# what stands above the first function raises columns.VERSION too.
 EMPTY: Final = 0
 SYMBOL: Final = 1
 DOLLARS: Final = 2
