@@ -1,6 +1,6 @@
 """From a request to a running pipeline: addresses of what is embedded, component specs, orchestrator, watches.
 
-The components come from `pipeline_orchestrator.topology`; this module adds what only the daemon knows: the simulator,
+The components come from `pipeline_orchestrator.specs`; this module adds what only the daemon knows: the simulator,
 and the ports that it and the embedded services get before anything runs.
 """
 
@@ -24,6 +24,7 @@ from manage.service_watch import ServiceWatch
 from pipeline_orchestrator.component import ComponentSpec, Placement
 from pipeline_orchestrator.errors import PermanentError
 from pipeline_orchestrator.orchestrator import PipelineOrchestrator
+from pipeline_orchestrator.specs import specs_for
 from pipeline_orchestrator.supervisor.instance_lock import InstanceLock
 from pipeline_orchestrator.telemetry.log_file import LogWriter
 from pipeline_orchestrator.telemetry.logs import LogEvent
@@ -97,8 +98,6 @@ class SupervisedPipeline:
     """The daemon's Pipeline: a PipelineOrchestrator, and the watches that tell it of services and budgets."""
 
     def __init__(self, request: Request, log: LogWriter, lock: InstanceLock) -> None:
-        from pipeline_orchestrator.topology import specs_for
-
         self.settings = effective_settings(request)
         self.specs = list(specs_for(self.settings, request.state))
         if (wished := request.options.get("simulate")) is not None:

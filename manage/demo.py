@@ -19,7 +19,6 @@ from manage.composition import SIMULATOR, SupervisedPipeline
 from manage.daemon import Request
 from manage.instance import start_ticks
 from manage.stations import Account, ClickHouseReader, count_spool, take_account
-from pipeline_orchestrator.errors import PermanentError
 from pipeline_orchestrator.lifecycle import State
 from pipeline_orchestrator.supervisor.instance_lock import InstanceLock
 from pipeline_orchestrator.telemetry.log_file import LogWriter
@@ -59,7 +58,7 @@ class DemoPipeline(SupervisedPipeline):
         super().__init__(request, log, lock)
         self.request, self.show, self.duration, self.end = request, show, duration, end
         self.ready_limit = self.settings.performance.startup_timeout_seconds
-        self.ready = False
+        self.ready = self._ending = False
         self.account: Account | None = None
         self.first_trade_seconds: float | None = None
         self._reader = ClickHouseReader(self.settings.clickhouse)
@@ -69,6 +68,8 @@ class DemoPipeline(SupervisedPipeline):
         """See daemon.Pipeline. The simulator starts even where an earlier demo of this directory stopped it."""
         self._tasks = [asyncio.create_task(self._time_first_trade()), asyncio.create_task(self._show_progress())]
         await super().start()
+        if self._ending:
+            return
         self.ready = True
         self.show("ready", {"seconds": round(program_seconds(), 2)})
         if self.duration is not None:
@@ -80,8 +81,9 @@ class DemoPipeline(SupervisedPipeline):
 
     async def stop(self, grace_seconds: float) -> None:
         """Feed first, then the account, then everything else."""
+        self._ending = True
         try:
-            if not self._forced:
+            if self.ready and not self._forced:
                 await self._settle_and_count(grace_seconds)
         finally:
             for task in self._tasks:
@@ -101,10 +103,7 @@ class DemoPipeline(SupervisedPipeline):
         }
 
     async def _settle_and_count(self, grace_seconds: float) -> None:
-        try:
-            supervisor = self.orchestrator.supervisor
-        except PermanentError:
-            return  # it never ran
+        supervisor = self.orchestrator.supervisor
         self.show("stopping_feed", {})
         with suppress(KeyError):
             supervisor.stop_component(SIMULATOR)

@@ -52,7 +52,8 @@ class DemoSession:
             self._clean(keep=False)
             raise
         account = self.pipeline.account if self.pipeline is not None else None
-        differences = account.differences() if account is not None else ["no account was taken: cut short"]
+        early = "stopped before it was ready" if not (self.pipeline and self.pipeline.ready) else "cut short"
+        differences = account.differences() if account is not None else [f"no account was taken: {early}"]
         self._say_account(account, differences)
         self._clean(keep=bool(differences) and account is not None)
         return code if code else Exit.THRESHOLD if differences else Exit.OK
