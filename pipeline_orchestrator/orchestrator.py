@@ -230,7 +230,7 @@ class PipelineOrchestrator:
         if specs is None:
             self.settings = with_embedded_addresses(self.settings)
             await require_services(self.settings)
-            from pipeline_orchestrator.topology import specs_for
+            from pipeline_orchestrator.specs import specs_for
 
             specs = specs_for(self.settings, self.state_dir)
         specs = self._placed(specs)
