@@ -1,6 +1,6 @@
 # Every target does its own set-up on a fresh machine; a second call finds its stamp and starts at once.
 #
-#   make demo [DURATION=20s] [RATE=5000] [SYMBOLS=20] [REPLAY=FILE] [STATE_DIR=DIR]
+#   make demo [DURATION=20s] [RATE=5000] [SYMBOLS=20] [REPLAY=FILE [SPEED=10x]] [STATE_DIR=DIR]
 #   make test [PYTEST_ARGS="-k spool"]        all tests, with a real Kafka broker
 #   make lint                                 ruff, mypy, import contracts
 #   make services | make services-down        Kafka, ClickHouse and Redis on loopback, for `manage_pipeline.py start`
@@ -29,6 +29,7 @@ help:
 
 # Order-only: the kernels belong to the interpreter that runs them, whichever set of requirements made it.
 .venv/.kernels: $(KERNELS) | .venv/.run
+	@echo "compiling kernels (once; a minute on a slow machine)"
 	@$(PYTHON) -m pipeline_orchestrator.kernels
 	@touch $@
 
@@ -39,7 +40,7 @@ help:
 
 demo: .venv/.run .venv/.kernels
 	@exec $(PYTHON) manage_pipeline.py demo $(if $(DURATION),--duration $(DURATION)) $(if $(RATE),--rate $(RATE)) \
-	    $(if $(SYMBOLS),--symbols $(SYMBOLS)) $(if $(REPLAY),--replay $(REPLAY)) $(if $(STATE_DIR),--state-dir $(STATE_DIR))
+	    $(if $(SYMBOLS),--symbols $(SYMBOLS)) $(if $(REPLAY),--replay $(REPLAY)) $(if $(SPEED),--speed $(SPEED)) $(if $(STATE_DIR),--state-dir $(STATE_DIR))
 
 test: .venv/.dev .venv/.kernels .venv/.services
 	@exec $(PYTHON) -m pytest $(PYTEST_ARGS)
