@@ -17,7 +17,7 @@ from tests.doubles.market_rows import Log, event
 class Scripted:
     """Delivers its script item by item: a batch, None, an error, or an event to wait for."""
 
-    def __init__(self, script: Sequence[Batch | None | Exception | asyncio.Event]) -> None:
+    def __init__(self, script: Sequence[Batch | Exception | asyncio.Event | None]) -> None:
         self.script = list(script)
         self.acked: list[Batch] = []
         self.opened = self.finished = self.closed = 0
