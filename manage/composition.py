@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import time
-import uuid
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Any
-
-from pydantic import SecretStr
 
 from config.sections import Settings
 from manage.budget_watch import BudgetWatch
 from manage.daemon import Request
 from manage.service_watch import ServiceWatch
 from pipeline_orchestrator.component import ComponentSpec, Placement
+from pipeline_orchestrator.embedded_addresses import LOOPBACK, free_ports, with_embedded_addresses, with_sections
 from pipeline_orchestrator.errors import PermanentError
 from pipeline_orchestrator.orchestrator import PipelineOrchestrator
 from pipeline_orchestrator.specs import specs_for
@@ -29,48 +26,17 @@ from pipeline_orchestrator.supervisor.instance_lock import InstanceLock
 from pipeline_orchestrator.telemetry.log_file import LogWriter
 from pipeline_orchestrator.telemetry.logs import LogEvent
 
-LOOPBACK = "127.0.0.1"
 SIMULATOR = "simulator/0"
-_NO_LOGIN = {"username": "", "password": SecretStr("")}  # embedded services listen on loopback and know no users
-
-
-def free_ports(count: int) -> list[int]:
-    """So many free loopback ports; all are held until all are found, so that none is given twice."""
-    with ExitStack() as held:
-        found = []
-        for _ in range(count):
-            probe = held.enter_context(socket.socket())
-            probe.bind((LOOPBACK, 0))
-            found.append(int(probe.getsockname()[1]))
-        return found
 
 
 def effective_settings(request: Request) -> Settings:
     """The request's settings with the addresses of what runs embedded or simulated filled in."""
-    settings = request.settings.model_copy(update={"state_dir": str(request.state)})
-    if settings.services.mode == "embedded":
-        kafka, clickhouse, redis = free_ports(3)
-        updates: dict[str, Any] = {  # Any: values of several types
-            "kafka": {
-                "bootstrap_servers": f"{LOOPBACK}:{kafka}",
-                "log_id": f"embedded-{uuid.uuid4()}",
-                "security_protocol": "PLAINTEXT",
-                "sasl_mechanism": "",
-            },
-            "clickhouse": {"host": LOOPBACK, "port": clickhouse, "secure": False, **_NO_LOGIN, "username": "default"},
-            "redis": {"host": LOOPBACK, "port": redis, **_NO_LOGIN},
-        }
-        settings = _with(settings, updates)
-    if "simulate" in request.options:
-        level1, level2, lookup, admin = free_ports(4)
-        feed = {"host": LOOPBACK, "level1_port": level1, "port": level2, "lookup_port": lookup, "admin_port": admin}
-        settings = _with(settings, {"iqfeed": feed})
-    return settings
-
-
-def _with(settings: Settings, sections: Mapping[str, Mapping[str, Any]]) -> Settings:  # Any: values of several types
-    changed = {name: getattr(settings, name).model_copy(update=dict(values)) for name, values in sections.items()}
-    return settings.model_copy(update=changed)
+    settings = with_embedded_addresses(request.settings.model_copy(update={"state_dir": str(request.state)}))
+    if "simulate" not in request.options:
+        return settings
+    level1, level2, lookup, admin = free_ports(4)
+    feed = {"host": LOOPBACK, "level1_port": level1, "port": level2, "lookup_port": lookup, "admin_port": admin}
+    return with_sections(settings, {"iqfeed": feed})
 
 
 def simulator_spec(settings: Settings, wished: Mapping[str, Any], stages: Iterable[str]) -> ComponentSpec:  # Any: JSON

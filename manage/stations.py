@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ CLOCK, OWN_FACTS = 10, frozenset({10, 11, 12, 15})
 """Codes of `Kind` in market.events.avsc: clock; clock, connected, lost, gap may belong to an instance."""
 FACT_PORT = 0
 TIMEOUT_SECONDS = 30.0
-STALL_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -135,63 +133,19 @@ class LogCounter:
 
 
 def count_kafka(kafka: KafkaConfig) -> Logged:
-    """Read both topics from their beginnings to their ends of now; blocks, call it from a thread.
+    """Read the events to their end of now; blocks, call it from a thread. Raises NotConnectedError."""
+    from pipeline_orchestrator.transport.whole_log import WholeLog
 
-    Raises confluent_kafka.KafkaException.
-    """
-    from confluent_kafka import Consumer, TopicPartition
-
-    from pipeline_orchestrator.transport.kafka_clients import confluent_options
-
-    consumer = Consumer(
-        {
-            **confluent_options(kafka),
-            "group.id": "pipeline-stations",
-            "enable.auto.commit": False,
-            "auto.offset.reset": "error",
-            "enable.partition.eof": False,
-            "fetch.wait.max.ms": 5,
-        }
-    )
-    counter = LogCounter()
+    log, counter = WholeLog(kafka), LogCounter()
     try:
-        places = {}
-        for topic in (EVENTS_TOPIC, DLQ_TOPIC):
-            for number in range(kafka.partitions):
-                low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=5.0)
-                if topic == DLQ_TOPIC:
-                    counter.found.dead += high
-                else:
-                    counter.found.forgotten += low
-                    if high > low:
-                        places[number] = (low, high)
-        consumer.assign([TopicPartition(EVENTS_TOPIC, number, low) for number, (low, _) in places.items()])
-        for partition, key, value in _records(consumer, places):
+        counter.found.dead = sum(extent.end for extent in log.extents(DLQ_TOPIC).values())
+        extents = log.extents(EVENTS_TOPIC)
+        counter.found.forgotten = sum(extent.first for extent in extents.values())
+        for partition, key, value in log.records(EVENTS_TOPIC, extents):
             counter.take(partition, key, value)
     finally:
-        consumer.close()
+        log.close()
     return counter.found
-
-
-def _records(
-    consumer: Any,  # Any: librdkafka's
-    places: Mapping[int, tuple[int, int]],
-) -> Iterator[tuple[int, bytes | None, bytes]]:
-    """Records of partition -> (first, end); ends early when the broker gives nothing for five seconds."""
-    left = {number: end - first for number, (first, end) in places.items()}
-    heard = time.monotonic()
-    while left and time.monotonic() - heard < STALL_SECONDS:
-        # asked for more than there is, it would wait out its time
-        messages = consumer.consume(num_messages=min(10_000, sum(left.values())), timeout=0.5)
-        for message in messages:
-            if message.error() is not None:
-                continue
-            heard = time.monotonic()
-            number, offset = message.partition(), message.offset()
-            if offset < places[number][1]:
-                yield number, message.key(), message.value()
-            left[number] = places[number][1] - offset - 1
-        left = {number: rest for number, rest in left.items() if rest > 0}
 
 
 class ClickHouseReader:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from config.settings import settings_from
 from manage.budget_watch import BudgetWatch, Growth, budget_of, size_of
-from manage.composition import SIMULATOR, effective_settings, free_ports, simulator_spec
+from manage.composition import SIMULATOR, effective_settings, simulator_spec
 from manage.daemon import Request
 from manage.service_watch import ServiceWatch, feed_status, judged
 from pipeline_orchestrator.status import Budget, ComponentStatus, PipelineSnapshot, ServiceStatus
@@ -94,10 +94,6 @@ def test_budgets_measure_what_lies_on_disk(tmp_path: Path) -> None:
     assert found["spool"].limit_bytes == settings.spool.quota_bytes
     assert found["snapshots"].used_bytes == 0
     assert size_of(tmp_path / "none") == 0
-
-
-def test_free_ports_differ() -> None:
-    assert len(set(free_ports(7))) == 7
 
 
 def test_embedded_services_get_addresses_and_a_log_of_their_own(tmp_path: Path) -> None:
