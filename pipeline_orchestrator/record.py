@@ -115,6 +115,12 @@ class Batch:
     def __len__(self) -> int:
         return int(self.rows.num_rows)
 
+    @classmethod
+    def empty(cls) -> Batch:
+        """No rows from nowhere: for an output that was not made of a batch."""
+        rows = pa.RecordBatch.from_arrays([], schema=pa.schema([]))
+        return cls(rows=rows, ranges=(), offsets=np.zeros(0, dtype=np.int64))
+
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:

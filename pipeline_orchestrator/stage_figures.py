@@ -1,0 +1,123 @@
+"""What each stage tells about itself: gauges once a second, latencies with every acknowledged batch.
+
+Connectors keep plain numbers; these readers hand them to the context, so that no connector counts itself.
+
+`latency`: from the receipt of a line (return of the socket read, reader's monotonic clock) to the acknowledgement of
+the features made of it (return of the Kafka write, processing's monotonic clock). `stored_latency`: from the same
+receipt to the SEAL of its row in `events` (storage's monotonic clock). Both count every message of a batch; within
+one boot they are differences of one clock with microsecond stamps, otherwise unknown and left out.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from pipeline_orchestrator.component import Context
+from pipeline_orchestrator.flow.receipt_clock import ReceiptClock
+from pipeline_orchestrator.record import Batch
+from pipeline_orchestrator.storage.clickhouse_sink import ClickHouseSink
+from pipeline_orchestrator.storage.redis_sink import RedisSink
+from pipeline_orchestrator.transport.kafka_sink import KafkaSink
+from pipeline_orchestrator.transport.kafka_source import KafkaSource
+
+INTERVAL_S = 1.0
+
+
+class _EachSecond:
+    """Calls `tell` at most once a second from the stage's loop."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._ctx: Context | None = None
+
+    def __call__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + INTERVAL_S
+            self.tell(ctx)
+
+    def tell(self, ctx: Context) -> None:
+        """Set the gauges."""
+
+
+class ProducerFigures(_EachSecond):
+    """A stage that writes to Kafka."""
+
+    def __init__(self, sink: KafkaSink) -> None:
+        super().__init__()
+        self.sink = sink
+
+    def tell(self, ctx: Context) -> None:
+        ctx.gauge("kafka_acknowledge_seconds", self.sink.acknowledge_seconds)
+        ctx.gauge("kafka_producer_rebuilt", self.sink.rebuilt)
+        ctx.gauge("kafka_written_bytes", self.sink.bytes)
+
+
+class MeasuredLatency(_EachSecond):
+    """Receipt -> acknowledged, for stages that read market.events."""
+
+    def __init__(self, name: str, clock_file: Path) -> None:
+        super().__init__()
+        self.name = name
+        self._clock = ReceiptClock(clock_file)
+
+    def acknowledged(self, batch: Batch) -> None:
+        """Count every message of the batch at this moment."""
+        now_ns = time.monotonic_ns()
+        self._clock.learn(batch.rows)
+        if self._ctx is not None:
+            for seconds, weight in self._clock.latencies(batch.rows, now_ns):
+                self._ctx.observe(self.name, seconds, weight)
+
+
+class ProcessingFigures(MeasuredLatency):
+    """Lag, Kafka's answer time and `latency`."""
+
+    def __init__(self, sink: KafkaSink, clock_file: Path) -> None:
+        super().__init__("latency", clock_file)
+        self._producer = ProducerFigures(sink)
+        self.source: KafkaSource | None = None
+
+    def tell(self, ctx: Context) -> None:
+        self._producer.tell(ctx)
+        if self.source is not None:
+            ctx.gauge("lag_records", self.source.lag_records)
+
+
+class StorageFigures(MeasuredLatency):
+    """Lag, rows, uncertain outcomes; `stored_latency` where `acknowledged` is connected (the events table)."""
+
+    def __init__(self, sink: ClickHouseSink, clock_file: Path) -> None:
+        super().__init__("stored_latency", clock_file)
+        self.sink = sink
+        self.source: KafkaSource | None = None
+
+    def tell(self, ctx: Context) -> None:
+        stats = self.sink.stats
+        if self.source is not None:
+            ctx.gauge("lag_records", self.source.lag_records)
+        ctx.gauge("stored_rows", stats.rows)
+        ctx.gauge("dropped_repeats", stats.repeats)
+        ctx.gauge("counted_clock_events", stats.clock_events)
+        ctx.gauge("uncertain_inserts", stats.uncertain)
+        ctx.gauge("last_insert_seconds", stats.last_insert_seconds)
+        for note in self.sink.take_notes():
+            ctx.event("WARNING", note.event, detail=note.text)
+
+
+class CacheFigures(_EachSecond):
+    """Lag and values written."""
+
+    def __init__(self, source: KafkaSource, sink: RedisSink) -> None:
+        super().__init__()
+        self.source, self.sink = source, sink
+
+    def tell(self, ctx: Context) -> None:
+        stats = self.sink.stats
+        ctx.gauge("lag_records", self.source.lag_records)
+        ctx.gauge("cached_values", stats.values)
+        ctx.gauge("last_flush_seconds", stats.last_flush_seconds)
+        for note in self.sink.take_notes():
+            ctx.event("WARNING", note.event, detail=note.text)

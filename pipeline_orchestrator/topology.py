@@ -1,0 +1,204 @@
+"""The straight line from feed to tables, and the page a newcomer reads first: settings -> components.
+
+    ingestion    feed -> spool (durable) -> parse -> market.events
+    processing   market.events -> books, features, bars, gaps -> derived topics
+    storage      each topic -> its ClickHouse table, exactly once
+    cache        market.features -> newest value per symbol in Redis
+
+Each builder makes one component from the JSON of its spec: {"settings", "instance", "state_dir"}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from config.sections import Settings
+from config.settings import restore
+from pipeline_orchestrator.component import Component
+from pipeline_orchestrator.flow.batcher import BatchingSource
+from pipeline_orchestrator.flow.parts import Part, Parts
+from pipeline_orchestrator.flow.stage import Stage
+from pipeline_orchestrator.ingestion import make_ingestion
+from pipeline_orchestrator.market.events import EVENTS, FEATURES, TOPICS
+from pipeline_orchestrator.processing.process_events import ProcessEvents
+from pipeline_orchestrator.record import Batch, DeadLetter, LogBounds, Mark, Output
+from pipeline_orchestrator.stage_figures import CacheFigures, ProcessingFigures, ProducerFigures, StorageFigures
+from pipeline_orchestrator.storage.cache_rebuild import rebuild_from
+from pipeline_orchestrator.storage.clickhouse_sink import ClickHouseSink
+from pipeline_orchestrator.storage.clickhouse_store import Store
+from pipeline_orchestrator.storage.clickhouse_table import ClickHouseTable
+from pipeline_orchestrator.storage.ledger_file import sealed_marks
+from pipeline_orchestrator.storage.redis_sink import RedisSink
+from pipeline_orchestrator.storage.tables import TABLES
+from pipeline_orchestrator.transport.kafka_sink import KafkaSink
+from pipeline_orchestrator.transport.kafka_source import KafkaSource
+from pipeline_orchestrator.transport.topics import ensure_topics, resolve_log_ids
+
+STAGES = ("ingestion", "processing", "storage", "cache")
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What every builder needs, read from a spec's config."""
+
+    settings: Settings
+    instance: int
+    state_dir: Path
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Wiring:  # Any: parsed JSON
+        """From {"settings", "instance", "state_dir"}. Raises pydantic.ValidationError, KeyError."""
+        return cls(restore(config["settings"]), int(config.get("instance", 0)), Path(config["state_dir"]))
+
+    def partitions(self, instances: int) -> list[int]:
+        """Instance i of n owns the partitions p with p % n == i."""
+        return [p for p in range(self.settings.kafka.partitions) if p % instances == self.instance]
+
+    def anchors(self, stage: str) -> Path:
+        """Where this instance keeps the clock anchors that it learned."""
+        return self.state_dir / "receipt" / f"{stage}-{self.instance}.json"
+
+    async def events_log(self) -> str:
+        """Identity of the log behind market.events. Raises NotConnectedError, PermanentError."""
+        return (await resolve_log_ids(self.settings.kafka, [EVENTS]))[EVENTS]
+
+    async def lowest_sealed(self) -> Mark | None:
+        """Up to where this instance's lines and what was made of them are surely in ClickHouse; None = unknown.
+
+        Clock events raise the marks of `events` in every partition; a partition of `features` without a mark never
+        had a row.
+        """
+        sealed, who = sealed_marks(self.state_dir), str(self.instance)
+        events, features = sealed.get(TABLES[EVENTS].table, {}), sealed.get(TABLES[FEATURES].table, {})
+        marks = [events.get(partition, {}).get(who) for partition in range(self.settings.kafka.partitions)]
+        marks += [of[who] for of in features.values() if who in of]
+        return None if None in marks or not features else min(mark for mark in marks if mark is not None)
+
+    async def topics(self) -> None:
+        """Declared topics exist; drift is said by whoever asks first. Raises NotConnectedError, PermanentError."""
+        await ensure_topics(self.settings.kafka, self.settings.retention)
+
+
+def build_ingestion(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
+    """Feed lines -> spool -> events. The reader works without Kafka; the sender follows as far as Kafka lets it."""
+    w = Wiring.of(config)
+    reader, source, processors = make_ingestion(
+        w.settings, w.instance, w.state_dir, log_id=w.events_log, resend_from=w.lowest_sealed
+    )
+    sink = KafkaSink(w.settings.kafka, f"ingestion/{w.instance}")
+    sender = Stage(
+        source,
+        processors,
+        sink,
+        source_name="spool",
+        sink_name="kafka",
+        prepare=w.topics,
+        on_tick=ProducerFigures(sink),
+    )
+    return Parts([Part("reader", reader.run), Part("sender", sender.run, required=False, after="reader")])
+
+
+def build_processing(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
+    """Events -> books, features, bars: a pure function of the log, with snapshots of its state."""
+    w = Wiring.of(config)
+    partitions = w.partitions(w.settings.processing.instances)
+    processor = ProcessEvents(w.settings, partitions)
+    sink = KafkaSink(w.settings.kafka, f"processing/{w.instance}")
+    figures = ProcessingFigures(sink, w.anchors("processing"))
+    source = KafkaSource(
+        w.settings.kafka,
+        EVENTS,
+        partitions,
+        start=_from_the_beginning,
+        on_ack=figures.acknowledged,
+        group="pipeline-processing",
+    )
+    figures.source = source
+    return Stage(source, [processor], sink, source_name="kafka", sink_name="kafka", prepare=w.topics, on_tick=figures)
+
+
+def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
+    """Each topic -> its table; one stage per table, so that a slow or refusing table stalls no other."""
+    w = Wiring.of(config)
+    partitions = w.partitions(w.settings.storage.instances)
+    store = Store(w.settings.clickhouse)
+    letters = KafkaSink(w.settings.kafka, f"storage/{w.instance}")
+    parts = []
+    for topic in TOPICS:
+        sink = ClickHouseSink(
+            ClickHouseTable(store, TABLES[topic]),
+            state_dir=w.state_dir,
+            instance=w.instance,
+            on_refused=_to_dead_letters(letters),
+        )
+        figures = StorageFigures(sink, w.anchors("storage"))
+        source = KafkaSource(
+            w.settings.kafka,
+            topic,
+            partitions,
+            start=sink.start_positions,
+            on_ack=figures.acknowledged if topic == EVENTS else None,
+            group=f"pipeline-storage-{topic}",
+        )
+        figures.source = source
+        batching = BatchingSource(
+            source, max_rows=w.settings.storage.flush_rows, max_age=w.settings.storage.flush_ms / 1000
+        )
+        stage = Stage(
+            batching,
+            [],
+            sink,
+            source_name="kafka",
+            sink_name="clickhouse",
+            prepare=w.topics,
+            on_tick=figures,
+        )
+        parts.append(Part(TABLES[topic].table, stage.run))
+    return Parts(parts)
+
+
+def build_cache(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
+    """Features -> the newest value of each symbol in Redis."""
+    w = Wiring.of(config)
+    sink = RedisSink(w.settings.redis, rebuild=rebuild_from(Store(w.settings.clickhouse), w.state_dir))
+    source = KafkaSource(
+        w.settings.kafka,
+        FEATURES,
+        list(range(w.settings.kafka.partitions)),
+        start=sink.start_positions,
+        group="pipeline-cache",
+    )
+    batching = BatchingSource(source, max_rows=50_000, max_age=w.settings.redis.flush_ms / 1000)
+    return Stage(
+        batching,
+        [],
+        sink,
+        source_name="kafka",
+        sink_name="redis",
+        prepare=w.topics,
+        on_tick=CacheFigures(source, sink),
+    )
+
+
+def _both(*listeners: Callable[[Batch], None]) -> Callable[[Batch], None]:
+    def tell(batch: Batch) -> None:
+        for listener in listeners:
+            listener(batch)
+
+    return tell
+
+
+def _to_dead_letters(sink: KafkaSink) -> Callable[[list[DeadLetter]], Awaitable[None]]:
+    """Rows that ClickHouse refused go to market.dlq before the rest of their batch is sealed."""
+
+    async def send(letters: list[DeadLetter]) -> None:
+        await sink.write(Output(batch=Batch.empty(), dead=letters))
+
+    return send
+
+
+async def _from_the_beginning(bounds: LogBounds) -> dict[int, int]:
+    return dict(bounds.beginning)

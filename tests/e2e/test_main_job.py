@@ -1,0 +1,158 @@
+"""The main job with real services: what the feed's socket took is in Kafka, ClickHouse and Redis, once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.doubles.oracle import Expected, expected_of
+from tests.doubles.pipeline import Pipeline, Simulator
+from tests.doubles.services import RealClickHouse, RealKafka, RealRedis
+
+SYMBOLS = ("AAPL", "MSFT", "GOOGL", "TSLA", "NVDA")
+LINES = 60_000
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(240)]
+
+Make = Callable[..., tuple[Pipeline, Simulator]]
+
+
+@pytest.fixture
+def make(
+    tmp_path: Path, own_kafka: RealKafka, clickhouse_server: RealClickHouse, empty_redis: RealRedis, database: str
+) -> Iterator[Make]:
+    """A pipeline with its simulator; both are gone afterwards."""
+    made: list[tuple[Pipeline, Simulator]] = []
+
+    def build(*options: str, symbols: tuple[str, ...] = SYMBOLS) -> tuple[Pipeline, Simulator]:
+        simulator = Simulator(tmp_path / "feed", "--symbols", ",".join(symbols), *options, hold=2)
+        pipeline = Pipeline(
+            tmp_path / "pipeline",
+            own_kafka,
+            clickhouse_server,
+            empty_redis,
+            symbols=symbols,
+            database=database,
+            extra=simulator.environment,
+        )
+        made.append((pipeline, simulator))
+        return pipeline, simulator
+
+    yield build
+    for pipeline, simulator in made:
+        pipeline.cli("stop", "--force")
+        simulator.stop()
+
+
+def sent_total(simulator: Simulator) -> Expected:
+    return expected_of(simulator.sent_log)
+
+
+def stored_counts(pipeline: Pipeline) -> Counter[tuple[str, str]]:
+    rows = pipeline.sql(
+        "SELECT ifNull(symbol, ''), kind, count() FROM {db}.events "
+        "WHERE NOT (raw IS NOT NULL AND raw LIKE '{%') GROUP BY 1, 2"
+    )
+    return Counter({(symbol, kind): int(count) for symbol, kind, count in rows})
+
+
+def assert_every_sent_line_is_stored_once(pipeline: Pipeline, simulator: Simulator) -> None:
+    expected = sent_total(simulator)
+    found = stored_counts(pipeline)
+    assert {k: v for k, v in found.items() if k[0]} == {k: v for k, v in expected.counts.items() if k[0]}
+    ticks = Counter(tuple(row) for row in pipeline.sql("SELECT symbol, tick_id FROM {db}.events WHERE kind = 'trade'"))
+    assert ticks == expected.ticks
+    assert pipeline.sql("SELECT count() - uniqExact(instance, epoch, seq, idx) FROM {db}.events") == [["0"]]
+    assert pipeline.sql("SELECT count() - uniqExact(k_part, k_off, k_idx) FROM {db}.events") == [["0"]]
+
+
+def test_plain_run_stores_every_sent_line_once_and_the_cache_holds_the_newest(
+    make: Make, empty_redis: RealRedis
+) -> None:
+    pipeline, simulator = make("--rate", "10000", "--lines", str(LINES), "--seed", "7")
+    simulator.start()
+    pipeline.start()
+    pipeline.wait(
+        "all lines stored", lambda: pipeline.stored("kind IN ('trade','quote','level_set','level_delete')") >= LINES
+    )
+    pipeline.stop()
+    simulator.stop()
+    assert_every_sent_line_is_stored_once(pipeline, simulator)
+    events = pipeline.sql(
+        "SELECT count() FROM {db}.events WHERE kind IN ('trade','quote','level_set','level_delete','depth_clear')"
+    )
+    assert pipeline.sql("SELECT count() FROM {db}.features") == events
+    assert int(pipeline.sql("SELECT count() FROM {db}.bars_latest")[0][0]) > 0
+    newest = {
+        symbol: (epoch, seq)
+        for symbol, epoch, seq in pipeline.sql(
+            "SELECT symbol, argMax(src_epoch, (src_epoch, src_seq)), argMax(src_seq, (src_epoch, src_seq)) "
+            "FROM {db}.features GROUP BY symbol"
+        )
+    }
+    import redis
+
+    client = redis.Redis(host=empty_redis.host, port=empty_redis.port)
+    for symbol, identity in newest.items():
+        value = json.loads(client.get(f"md:last:{symbol}") or b"{}")
+        assert (str(value["src_epoch"]), str(value["src_seq"])) == identity
+    client.close()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("victim", ["ingestion/0", "processing/0", "storage/0", "cache/0"])
+def test_kill_of_a_worker_loses_and_doubles_nothing(make: Make, victim: str) -> None:
+    pipeline, simulator = make("--rate", "4000", "--lines", str(LINES // 2), "--seed", "11")
+    simulator.start()
+    pipeline.start()
+    pipeline.wait("some lines stored", lambda: pipeline.stored() > 4000)
+    before = pipeline.pid_of(victim)
+    os.kill(before, signal.SIGKILL)
+    pipeline.wait(
+        f"{victim} back",
+        lambda: (
+            pipeline.status()["components"][victim]["state"] in {"running", "degraded"}
+            and pipeline.pid_of(victim) not in {before, 0}
+        ),
+    )
+    pipeline.wait("quiet", quiet(pipeline), 60)
+    pipeline.stop()
+    simulator.stop()
+    assert_every_spooled_line_is_stored_once(pipeline)
+
+
+def quiet(pipeline: Pipeline) -> Callable[[], bool]:
+    """Whether the number of stored rows stood still over the last looks."""
+    seen: list[int] = []
+
+    def look() -> bool:
+        seen.append(pipeline.stored())
+        return len(seen) > 15 and len(set(seen[-15:])) == 1
+
+    return look
+
+
+def assert_every_spooled_line_is_stored_once(pipeline: Pipeline) -> None:
+    from pipeline_orchestrator.flow.spool_reader import iter_frames
+
+    lines: set[tuple[int, int]] = set()
+    for frame in iter_frames(pipeline.state / "spool" / "0"):
+        if frame.port == 0:
+            lines.add((frame.epoch, frame.first_seq))
+            continue
+        for number, text in enumerate(bytes(frame.raw).split(b"\n")[: frame.count]):
+            if not text.startswith(b"T,"):
+                lines.add((frame.epoch, frame.first_seq + number))
+    rows = pipeline.sql("SELECT epoch, seq, count() FROM {db}.events GROUP BY 1, 2")
+    stored = Counter({(int(epoch), int(seq)): int(count) for epoch, seq, count in rows})
+    for epoch, seq in pipeline.sql("SELECT src_epoch, src_seq FROM {db}.dlq"):
+        stored[(int(epoch), int(seq))] += 1
+    assert set(stored.values()) == {1}
+    assert lines - set(stored) == set()
+    assert set(stored) - lines == set()
