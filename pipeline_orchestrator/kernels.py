@@ -20,6 +20,8 @@ KERNELS: tuple[str, ...] = (
     "pipeline_orchestrator.transport.avro_codec:warm",
     "pipeline_orchestrator.transport.record_batch:warm",
     "pipeline_orchestrator.transport.record_set:warm",
+    "pipeline_orchestrator.processing.process_events:warm",
+    "pipeline_orchestrator.processing.snapshot_codec:warm",
     "infrastructure.simulator.warm:warm",
 )
 """`module:function` of every warm-up, explicit like the table of builders."""

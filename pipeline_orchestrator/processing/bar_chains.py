@@ -31,7 +31,7 @@ from pipeline_orchestrator.processing.trust import gap_reaches
 IN_TIME, LATE, TOO_LATE = range(3)
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def room_for_bars(st: StateArrays) -> Flag:
     """False where two more bars need a larger array."""
     if st.bars.size - st.pool[P_BARS] >= 2:
@@ -40,7 +40,7 @@ def room_for_bars(st: StateArrays) -> Flag:
     return free >= 0 and st.bars[free]["older"] >= 0
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def new_bar(st: StateArrays) -> Number:
     """Index of an unused bar. room_for_bars must hold."""
     p = st.pool[P_FREE_BAR]
@@ -52,7 +52,7 @@ def new_bar(st: StateArrays) -> Number:
     return p
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def take_trade(
     st: StateArrays,
     slot: int,
@@ -94,7 +94,7 @@ def take_trade(
     return LATE if late else IN_TIME
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def _insert(st: StateArrays, slot: int, k: int, newer: int, older: int, begin: int, date: int) -> Number:
     chain = st.chains[2 * slot + k]
     p = new_bar(st)
@@ -130,7 +130,7 @@ def _insert(st: StateArrays, slot: int, k: int, newer: int, older: int, begin: i
     return p
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def _add(bar: Array, at: int, price: int, size: int) -> None:
     if bar["count"] == 0:
         bar["open"] = price
@@ -154,7 +154,7 @@ def _add(bar: Array, at: int, price: int, size: int) -> None:
     bar["turnover_lo"] = bar["turnover_lo"] + (price & LOW_MASK) * size
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def oldest_pending(st: StateArrays, slot: int, k: int) -> int:
     """The oldest bar that waits to be published, or -1; walk on through `newer`."""
     chain = st.chains[2 * slot + k]
@@ -168,13 +168,13 @@ def oldest_pending(st: StateArrays, slot: int, k: int) -> int:
     return found
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def waits(st: StateArrays, p: int) -> Flag:
     """True for a bar that is unpublished, or changed since."""
     return st.bars[p]["flags"] & (PUBLISHED | CHANGED) != PUBLISHED
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def publish(st: StateArrays, slot: int, k: int, p: int) -> None:
     """The bar goes out now: count its revision."""
     bar = st.bars[p]
@@ -184,7 +184,7 @@ def publish(st: StateArrays, slot: int, k: int, p: int) -> None:
     st.chains[2 * slot + k]["pending"] = st.chains[2 * slot + k]["pending"] - 1
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def drop_old(st: StateArrays, slot: int, k: int, length: int, keep: int, clock: int) -> None:
     """Give back published bars whose end lies more than `keep` before the clock."""
     chain = st.chains[2 * slot + k]

@@ -1,6 +1,7 @@
 """Columns of market.events as numpy views for the kernels, without copies and without pandas.
 
-Missing values are told by Arrow's validity bits; an empty bit array means that every row has a value.
+Missing values are told by Arrow's validity bits; an empty bit array means that every row has a value. All views are
+read-only and aligned, whatever Arrow gave: a kernel is compiled per kind of array, once.
 """
 
 from __future__ import annotations
@@ -14,8 +15,17 @@ from numba import njit
 from pipeline_orchestrator.market.events import EVENTS, arrow_schema
 from pipeline_orchestrator.processing.layout import NIL, Array, Number
 
-_NO_BITS = np.zeros(0, np.uint8)
 _SCHEMA = arrow_schema(EVENTS)
+
+
+def _fixed(array: Array) -> Array:
+    """A read-only, aligned view."""
+    view = array.view() if array.flags.aligned else array.copy()
+    view.flags.writeable = False
+    return view
+
+
+_NO_BITS = _fixed(np.zeros(0, np.uint8))
 
 
 class Column(NamedTuple):
@@ -57,13 +67,13 @@ class Rows(NamedTuple):
     link: Array
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def present(bits: Array, i: int) -> bool:
     """True where row i has a value."""
     return bits.size == 0 or (bits[i >> 3] >> (i & 7)) & 1 == 1
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def value_or_nil(column: Column, i: int) -> Number:
     """The value of row i, NIL where it has none."""
     if present(column.bits, i):
@@ -102,12 +112,10 @@ def rows_of(batch: pa.RecordBatch, offsets: Array) -> Rows:
         summary=_bits(column["summary"].buffers()[1], column["summary"].offset, n),
         source=_values(column["source"], codes),
         replay_bits=_validity(column["replay_of"]),
-        raw_offsets=np.frombuffer(buffers[1], np.int32)[raw.offset : raw.offset + n + 1]
-        if n
-        else np.zeros(1, np.int32),
-        raw=np.frombuffer(buffers[2], np.uint8) if buffers[2] is not None else _NO_BITS,
+        raw_offsets=_fixed(np.frombuffer(buffers[1], np.int32)[raw.offset : raw.offset + n + 1]),
+        raw=_NO_BITS if buffers[2] is None else _fixed(np.frombuffer(buffers[2], np.uint8)),
         raw_bits=_validity(raw),
-        offset=offsets,
+        offset=_fixed(offsets),
         slot=np.full(n, -1, np.int32),
         link=np.full(n, -1, np.int32),
     )
@@ -116,8 +124,8 @@ def rows_of(batch: pa.RecordBatch, offsets: Array) -> Rows:
 def _values(array: pa.Array, dtype: type[np.generic]) -> Array:
     buffer = array.buffers()[1]
     if buffer is None or len(array) == 0:
-        return np.zeros(len(array), dtype)
-    return np.frombuffer(buffer, dtype)[array.offset : array.offset + len(array)]
+        return _fixed(np.zeros(len(array), dtype))
+    return _fixed(np.frombuffer(buffer, dtype)[array.offset : array.offset + len(array)])
 
 
 def _column(array: pa.Array, dtype: type[np.generic]) -> Column:
@@ -134,6 +142,6 @@ def _bits(buffer: pa.Buffer | None, offset: int, n: int) -> Array:
         return _NO_BITS
     found: Array = np.frombuffer(buffer, np.uint8)
     if offset % 8 == 0:
-        return found[offset // 8 :]
+        return _fixed(found[offset // 8 :])
     bits = np.unpackbits(found, bitorder="little", count=offset + n)[offset:]
-    return np.packbits(bits, bitorder="little")
+    return _fixed(np.packbits(bits, bitorder="little"))

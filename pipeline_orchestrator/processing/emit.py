@@ -104,12 +104,12 @@ class Books(NamedTuple):
     values: Array
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def _put(bits: Array, line: int, j: int) -> None:
     bits[line, j >> 3] |= 1 << (j & 7)
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def _identity(i64: Array, i32: Array, bits: Array, j: int, rows: Rows, i: int, part: int, sid: int, out: int) -> None:
     i64[EPOCH, j] = rows.epoch[i]
     i64[SEQ, j] = rows.seq[i]
@@ -128,7 +128,7 @@ def _identity(i64: Array, i32: Array, bits: Array, j: int, rows: Rows, i: int, p
         _put(bits, HAS_DATE, j)
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def put_book(
     to: Books, j: int, rows: Rows, i: int, part: int, st: StateArrays, slot: int, out: int, levels: int
 ) -> None:
@@ -150,7 +150,7 @@ def put_book(
     row["unshown"] = 0
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def put_bar(
     to: Bars, j: int, rows: Rows, i: int, part: int, st: StateArrays, slot: int, k: int, p: int, out: int
 ) -> None:
@@ -191,7 +191,7 @@ def put_bar(
         _put(to.bits, GAP, j)
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def feature_row(
     to: Features, j: int, rows: Rows, i: int, part: int, st: StateArrays, slot: int, rules: Rules, quiet: bool
 ) -> None:

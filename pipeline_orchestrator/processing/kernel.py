@@ -14,6 +14,7 @@ from numba import njit
 
 from pipeline_orchestrator.market.events import BASES, KIND, PORT
 from pipeline_orchestrator.processing.bar_chains import room_for_bars
+from pipeline_orchestrator.processing.borrow import borrowed
 from pipeline_orchestrator.processing.columns import Rows, present
 from pipeline_orchestrator.processing.emit import Bars, Books, Features, feature_row
 from pipeline_orchestrator.processing.layout import (
@@ -56,7 +57,7 @@ assert BASES == ("C", "E", "O"), "rows.py reads basis by its code"
 DIGEST: Final = source_digest(
     tuple(
         f"pipeline_orchestrator.processing.{name}"
-        for name in ("layout", "columns", "measures", "levels", "trust", "bar_chains", "emit", "rows")
+        for name in ("layout", "borrow", "columns", "measures", "levels", "trust", "bar_chains", "emit", "rows")
     )
 )
 
@@ -80,6 +81,9 @@ def _build(digest: str) -> Any:  # Any: numba's dispatcher
         cursor: Array,
     ) -> Any:
         assert digest
+        rows, runs, facts, st = borrowed(rows), borrowed(runs), borrowed(facts), borrowed(st)
+        features, bars, books = borrowed(features), borrowed(bars), borrowed(books)
+        too_late, cursor = borrowed(too_late), borrowed(cursor)
         for r in range(runs.shape[0]):
             part = runs[r, 2]
             number = parts[part]

@@ -23,7 +23,7 @@ from pipeline_orchestrator.processing.layout import (
 )
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def best(st: StateArrays, slot: int, side: int) -> tuple[int, int]:
     """Price and size of the best level; NIL, NIL where the side is empty."""
     row = st.sides[2 * slot + side]
@@ -34,7 +34,7 @@ def best(st: StateArrays, slot: int, side: int) -> tuple[int, int]:
     return (key if side == BID else -key), st.sizes[at]
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def room_for_level(st: StateArrays, slot: int, side: int) -> Flag:
     """False where one more level on this side needs a larger pool."""
     row = st.sides[2 * slot + side]
@@ -44,7 +44,7 @@ def room_for_level(st: StateArrays, slot: int, side: int) -> Flag:
     return st.pool[P_LEVELS] + wanted <= st.keys.size
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def find(keys: Array, off: int, n: int, key: int) -> int:
     """First position in the block whose key is >= key."""
     lo = 0
@@ -58,7 +58,7 @@ def find(keys: Array, off: int, n: int, key: int) -> int:
     return lo
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def set_level(st: StateArrays, slot: int, side: int, price: int, size: int) -> Number:
     """Insert a level or set its size; how far from the best it lies (0 = best), or -1 where nothing changed.
 
@@ -86,7 +86,7 @@ def set_level(st: StateArrays, slot: int, side: int, price: int, size: int) -> N
     return n - at
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def delete_level(st: StateArrays, slot: int, side: int, price: int) -> Number:
     """Remove a level; how far from the best it lay, or -1 where there is none at this price."""
     row = st.sides[2 * slot + side]
@@ -103,7 +103,7 @@ def delete_level(st: StateArrays, slot: int, side: int, price: int) -> Number:
     return n - 1 - at
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def empty_side(st: StateArrays, slot: int, side: int) -> Flag:
     """Remove all levels of a side; True where there were any."""
     row = st.sides[2 * slot + side]
@@ -112,7 +112,7 @@ def empty_side(st: StateArrays, slot: int, side: int) -> Flag:
     return had
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def empty_book(st: StateArrays, slot: int) -> Flag:
     """Remove all levels; True where there were any."""
     bids = empty_side(st, slot, BID)
@@ -120,7 +120,7 @@ def empty_book(st: StateArrays, slot: int) -> Flag:
     return bids or asks
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def block_class(levels: int) -> int:
     """Number of the free list for blocks of so many levels."""
     number = 0
@@ -129,7 +129,7 @@ def block_class(levels: int) -> int:
     return number
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def _enlarge(st: StateArrays, h: int) -> None:
     row = st.sides[h]
     old = row["cap"]

@@ -7,12 +7,19 @@ from typing import Any, Final
 from numba import njit
 
 from pipeline_orchestrator.market.events import KIND
+from pipeline_orchestrator.processing.borrow import borrowed
 from pipeline_orchestrator.processing.columns import Rows, present
 from pipeline_orchestrator.processing.layout import Array, StateArrays, source_digest
 
 _CONNECTED, _GAP = KIND["connected"], KIND["gap"]
 
-DIGEST: Final = source_digest(("pipeline_orchestrator.processing.layout", "pipeline_orchestrator.processing.columns"))
+DIGEST: Final = source_digest(
+    (
+        "pipeline_orchestrator.processing.layout",
+        "pipeline_orchestrator.processing.borrow",
+        "pipeline_orchestrator.processing.columns",
+    )
+)
 
 
 def _build(digest: str) -> Any:  # Any: numba's dispatcher
@@ -29,6 +36,7 @@ def _build(digest: str) -> Any:  # Any: numba's dispatcher
         unknown instance, and facts; the answer is how many of each. A symbol or an instance may be listed again.
         """
         assert digest
+        rows, st = borrowed(rows), borrowed(st)
         unknown, strange, facts = 0, 0, 0
         partitions = st.starts.size - 1
         last, last_link = -1, -1

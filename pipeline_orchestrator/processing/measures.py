@@ -22,7 +22,7 @@ LOW_BITS = 20
 LOW_MASK = (1 << LOW_BITS) - 1
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def divide_even(a: int, b: int) -> int:
     """A / b rounded half to even, b > 0; a may be negative. Exact while |a| < 2**62 and b < 2**62."""
     q = a // b
@@ -32,13 +32,13 @@ def divide_even(a: int, b: int) -> int:
     return q
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def mid_price(bid: int, ask: int) -> int:
     """(bid + ask) / 2, half to even."""
     return divide_even(bid + ask, 2)
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def microprice(bid: int, bid_size: int, ask: int, ask_size: int) -> int:
     """(bid * ask_size + ask * bid_size) / (bid_size + ask_size), half to even; NIL without any size.
 
@@ -59,7 +59,7 @@ def microprice(bid: int, bid_size: int, ask: int, ask_size: int) -> int:
     return value
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def flow_imbalance(
     prev_bid: int,
     prev_bid_size: int,
@@ -91,7 +91,7 @@ def flow_imbalance(
     return e
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def vwap(turnover_hi: int, turnover_lo: int, volume: int) -> int:
     """Turnover / volume, half to even; NIL when nothing traded.
 
@@ -111,7 +111,7 @@ def vwap(turnover_hi: int, turnover_lo: int, volume: int) -> int:
     return value
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def variance_after(variance: float, ref_sum: int, new_sum: int, elapsed_us: int, decay: float) -> float:
     """Variance per second after a step of the mid from ref_sum / 2 to new_sum / 2 in `elapsed_us` > 0 of market time.
 
@@ -128,7 +128,7 @@ def variance_after(variance: float, ref_sum: int, new_sum: int, elapsed_us: int,
     return (1.0 - gone) * variance + gone * (r * r / seconds)
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def track_mid(slot: Any, event_time: int, bid: int, ask: int, decay: float) -> None:
     """Take the mid after an event into the symbol's volatility.
 

@@ -18,12 +18,21 @@ import pyarrow as pa
 from config import durations
 from config.sections import Settings
 from pipeline_orchestrator.market.calendar import calendar_named
-from pipeline_orchestrator.market.events import GAPS
+from pipeline_orchestrator.market.events import EVENTS, GAPS, KIND, arrow_schema, enum_symbols
 from pipeline_orchestrator.market.gaps import GapBook, Place
 from pipeline_orchestrator.processing import kernel
 from pipeline_orchestrator.processing.columns import Rows, rows_of
 from pipeline_orchestrator.processing.facts import FactTable, GapRows, event_place, read_facts
-from pipeline_orchestrator.processing.layout import COUNTED, INTERVALS, INTERVALS_US, Array, Rules
+from pipeline_orchestrator.processing.layout import (
+    COUNTED,
+    GAPPED,
+    INTERVALS,
+    INTERVALS_US,
+    PUBLISHED,
+    STALE,
+    Array,
+    Rules,
+)
 from pipeline_orchestrator.processing.locate import locate
 from pipeline_orchestrator.processing.outputs import (
     BarRoom,
@@ -36,7 +45,7 @@ from pipeline_orchestrator.processing.outputs import (
 )
 from pipeline_orchestrator.processing.rows import BOOKS_CHANGE, BOOKS_PERIOD
 from pipeline_orchestrator.processing.state import State
-from pipeline_orchestrator.record import Batch, Outgoing, Output
+from pipeline_orchestrator.record import Batch, EventId, OffsetRange, Outgoing, Output
 
 _FIRST_BOOK_ROWS = 4096
 
@@ -135,6 +144,43 @@ class ProcessEvents:
         """Digest of the settings that change results; symbols and addresses are not among them."""
         said = [*self.rules, self.settings.market.calendar]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+    def marks(self, partition: int) -> list[EventId]:
+        """The newest identity of each instance that this partition has seen."""
+        links = self.state.view().links[self.state.links_of(self.state.index[partition])]
+        return [
+            EventId(int(link["instance"]), int(link["epoch"]), int(link["seq"]), int(link["idx"]))
+            for link in links
+            if link["marked"] == 1
+        ]
+
+    def keep_quiet(self, partition: int, marks: Sequence[EventId]) -> None:
+        """Emit nothing for events up to these: their outputs were acknowledged by an earlier incarnation."""
+        part = self.state.index[partition]
+        for mark in marks:
+            number = self.state.add_instance(mark.instance)
+            link = self.state.view().links[number * len(self.partitions) + part]
+            link["quiet_epoch"], link["quiet_seq"], link["quiet_idx"] = mark.epoch, mark.seq, mark.idx
+
+    def lose_past(self, partition: int, cause: str, marks: Sequence[EventId]) -> None:
+        """Records before the next one are missing from this state: books stale, running bars flagged, a gap row.
+
+        `marks` = what was known last, the row's begin.
+        """
+        part, st = self.state.index[partition], self.state.view()
+        self.state.past_lost[part] = True
+        for _, slot in self.state.slots_of(part):
+            st.slots[slot]["trust"] = STALE
+            st.slots[slot]["begun"] = 0
+            st.sides["n"][2 * slot : 2 * slot + 2] = 0
+            for k in range(2):
+                p = int(st.chains[2 * slot + k]["head"])
+                while p >= 0:
+                    bar = st.bars[p]
+                    if not bar["flags"] & PUBLISHED:
+                        bar["flags"] |= GAPPED
+                    p = int(bar["older"])
+        self.lost[partition] = LostPast(cause, {mark.instance: Place(mark.epoch, mark.seq) for mark in marks})
 
     def _runs(self, batch: Batch) -> Array:
         runs = [
@@ -282,3 +328,23 @@ def _offsets(batch: Batch) -> Array:
     if len(batch.offsets) == len(batch):
         return np.ascontiguousarray(batch.offsets, np.int64)
     return np.arange(len(batch), dtype=np.int64)
+
+
+def warm() -> None:
+    """Compile or load the kernels of a pass: one row through each."""
+    schema = arrow_schema(EVENTS)
+    columns = []
+    for one in schema:
+        if one.name == "symbol":
+            columns.append(pa.array(["WARM"]).dictionary_encode())
+        elif pa.types.is_dictionary(one.type):
+            names = pa.array(enum_symbols(EVENTS).get(one.name, ("",)), pa.string())
+            code = KIND["quote"] if one.name == "kind" else 0
+            columns.append(pa.DictionaryArray.from_arrays(pa.array([code], pa.int32()), names))
+        elif one.nullable:
+            columns.append(pa.nulls(1, one.type))
+        else:
+            columns.append(pa.array([False if one.type == pa.bool_() else 0], one.type))
+    rows = pa.RecordBatch.from_arrays(columns, schema=schema)
+    places: Array = np.zeros(1, np.int64)
+    ProcessEvents(Settings(), [0]).process(Batch(rows, (OffsetRange(EVENTS, 0, 0, 0, 0, 1),), places))

@@ -74,13 +74,13 @@ _LOWER_Q, _LOWER_N, _COMMA = ord("q"), ord("n"), ord(",")
 BOOKS_CHANGE, BOOKS_PERIOD = 1, 2
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def is_old(rows: Rows, i: int) -> bool:
     """A replayed line, or one from history."""
     return present(rows.replay_bits, i) or rows.source[i] == _HISTORY
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def take_quote(rows: Rows, i: int, row: Any) -> None:
     """Level 1 bid and ask of the event become the symbol's."""
     bid, bid_size = value_or_nil(rows.bid, i), value_or_nil(rows.bid_size, i)
@@ -92,14 +92,14 @@ def take_quote(rows: Rows, i: int, row: Any) -> None:
     row["bid"], row["bid_size"], row["ask"], row["ask_size"] = bid, bid_size, ask, ask_size
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def quote_row(rows: Rows, i: int, st: StateArrays, slot: int) -> None:
     """A quote or summary of Level 1."""
     if not is_old(rows, i):
         take_quote(rows, i, st.slots[slot])
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def trade_row(rows: Rows, i: int, st: StateArrays, slot: int, rules: Rules) -> int:
     """A trade. Bits of the intervals (1 = 1s, 2 = 1m) whose bar lies too far back to be revised; 0 = none."""
     row = st.slots[slot]
@@ -145,7 +145,7 @@ def trade_row(rows: Rows, i: int, st: StateArrays, slot: int, rules: Rules) -> i
     return lost
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def depth_row(rows: Rows, i: int, st: StateArrays, slot: int, levels: int) -> Flag:
     """A level set or deleted, or a book cleared. True where the best `levels` of the book changed."""
     if is_old(rows, i):
@@ -171,7 +171,7 @@ def depth_row(rows: Rows, i: int, st: StateArrays, slot: int, levels: int) -> Fl
     return 0 <= depth < levels
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def no_depth(rows: Rows, i: int, st: StateArrays, slot: int) -> Flag:
     """A Level 2 line of kind other: `q` and `n` say that there is no depth. True where levels were dropped."""
     if not present(rows.raw_bits, i):
@@ -184,7 +184,7 @@ def no_depth(rows: Rows, i: int, st: StateArrays, slot: int) -> Flag:
     return forget_depth(st, slot, 0)
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def show_book(
     to: Books, j: int, rows: Rows, i: int, part: int, st: StateArrays, slot: int, out: int, rules: Rules, quiet: bool
 ) -> int:
@@ -198,7 +198,7 @@ def show_book(
     return 0
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def pending_bars(st: StateArrays, part: int) -> int:
     """How many bars of a partition wait to be published."""
     n = 0
@@ -208,7 +208,7 @@ def pending_bars(st: StateArrays, part: int) -> int:
     return n
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def clock_level1(
     rows: Rows,
     i: int,
@@ -254,7 +254,7 @@ def clock_level1(
     return made, shown
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def clock_level2(
     rows: Rows,
     i: int,
@@ -276,7 +276,7 @@ def clock_level2(
     return shown
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def take_fact(
     fact: Any,
     rows: Rows,

@@ -14,15 +14,19 @@ import numpy as np
 from pipeline_orchestrator.processing.layout import (
     BAR,
     CHAIN,
+    CHANGED,
     COUNTED,
     FIRST_BLOCK,
     LINK,
     NIL,
     NIL32,
     NONE,
+    P_BARS,
     P_FREE_BAR,
     P_FREE_BLOCK,
+    P_LEVELS,
     POOL_SIZE,
+    PUBLISHED,
     SIDE,
     SLOT,
     STALE,
@@ -160,6 +164,37 @@ class State:
     def links_of(self, part: int) -> Array:
         """Indices of a partition's links, in the order of `instances`."""
         return np.arange(len(self.instances)) * len(self.partitions) + part
+
+    def put_levels(self, slot: int, side: int, keys: Array, sizes: Array) -> None:
+        """Levels of a side that has none, worst first."""
+        if not keys.size:
+            return
+        wanted = FIRST_BLOCK
+        while wanted < keys.size:
+            wanted *= 2
+        while int(self._arrays.pool[P_LEVELS]) + wanted > self._arrays.keys.size:
+            self.grow_levels()
+        off = int(self._arrays.pool[P_LEVELS])
+        self._arrays.pool[P_LEVELS] = off + wanted
+        self._arrays.keys[off : off + keys.size] = keys
+        self._arrays.sizes[off : off + keys.size] = sizes
+        self._arrays.sides[2 * slot + side] = (off, wanted, keys.size)
+
+    def put_bars(self, slot: int, interval: int, bars: Array) -> None:
+        """Bars of a chain that has none, newest first."""
+        n = int(bars.size)
+        if not n:
+            return
+        while int(self._arrays.pool[P_BARS]) + n > self._arrays.bars.size:
+            self.grow_bars()
+        first = int(self._arrays.pool[P_BARS])
+        self._arrays.pool[P_BARS] = first + n
+        placed = self._arrays.bars[first : first + n]
+        placed[:] = bars
+        placed["older"] = [*range(first + 1, first + n), -1]
+        placed["newer"] = [-1, *range(first, first + n - 1)]
+        waiting = int(np.count_nonzero((placed["flags"] & (PUBLISHED | CHANGED)) != PUBLISHED))
+        self._arrays.chains[2 * slot + interval] = (first, first + n - 1, n, waiting)
 
     def grow_levels(self) -> None:
         """Twice the room for levels."""

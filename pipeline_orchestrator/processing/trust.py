@@ -39,7 +39,7 @@ from pipeline_orchestrator.processing.layout import (
 from pipeline_orchestrator.processing.levels import best, empty_book, empty_side
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def shown_trust(st: StateArrays, slot: int) -> Number:
     """State of a book as published: the stored one, or crossed."""
     trust = st.slots[slot]["trust"]
@@ -51,7 +51,7 @@ def shown_trust(st: StateArrays, slot: int) -> Number:
     return trust
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def watch_depth(st: StateArrays, slot: int) -> Flag:
     """A new watch: empty, wait for a summary. True where levels were dropped."""
     row = st.slots[slot]
@@ -61,7 +61,7 @@ def watch_depth(st: StateArrays, slot: int) -> Flag:
     return empty_book(st, slot)
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def forget_depth(st: StateArrays, slot: int, need_summary: int) -> Flag:
     """No depth: unwatched (need_summary 1), or known to have none (0). True where levels were dropped."""
     row = st.slots[slot]
@@ -71,7 +71,7 @@ def forget_depth(st: StateArrays, slot: int, need_summary: int) -> Flag:
     return empty_book(st, slot)
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def distrust(st: StateArrays, slot: int) -> Flag:
     """Loss: a known book becomes stale and empty. True where levels were dropped."""
     row = st.slots[slot]
@@ -82,7 +82,7 @@ def distrust(st: StateArrays, slot: int) -> Flag:
     return empty_book(st, slot)
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def reconnect_depth(st: StateArrays, slot: int) -> Flag:
     """The connection is back: a stale book waits for a summary. True where levels were dropped."""
     if st.slots[slot]["trust"] != STALE:
@@ -90,7 +90,7 @@ def reconnect_depth(st: StateArrays, slot: int) -> Flag:
     return watch_depth(st, slot)
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def clear_depth(st: StateArrays, slot: int, side: int) -> bool:
     """`S,CLEAR DEPTH` of a side, of both where side is neither BID nor ASK. True where levels were dropped."""
     row = st.slots[slot]
@@ -107,7 +107,7 @@ def clear_depth(st: StateArrays, slot: int, side: int) -> bool:
     return had
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def note_level(st: StateArrays, slot: int, summary: bool) -> None:
     """A level was set: it may begin a book."""
     row = st.slots[slot]
@@ -117,7 +117,7 @@ def note_level(st: StateArrays, slot: int, summary: bool) -> None:
         row["begun"] = 1
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def complete(st: StateArrays, slot: int) -> bool:
     """Level 2 `T`: a begun book is complete. True where it became valid."""
     row = st.slots[slot]
@@ -127,13 +127,13 @@ def complete(st: StateArrays, slot: int) -> bool:
     return False
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def after(epoch: int, seq: int, than_epoch: int, than_seq: int) -> bool:
     """True where the first position is behind the second."""
     return epoch > than_epoch or (epoch == than_epoch and seq > than_seq)
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def gap_open1(st: StateArrays, slot: int, link: int) -> bool:
     """True while a Level 1 gap is open for the symbol."""
     of, row = st.links[link], st.slots[slot]
@@ -144,7 +144,7 @@ def gap_open1(st: StateArrays, slot: int, link: int) -> bool:
     )
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def gap_open2(st: StateArrays, slot: int, link: int) -> bool:
     """True while a Level 2 gap is open for the symbol."""
     of, row = st.links[link], st.slots[slot]
@@ -155,7 +155,7 @@ def gap_open2(st: StateArrays, slot: int, link: int) -> bool:
     )
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def gap_reaches(st: StateArrays, slot: int, link: int, begin: int, end: int) -> bool:
     """True where the newest Level 1 gap of the symbol overlaps [begin, end). An open gap has no end yet."""
     of, row = st.links[link], st.slots[slot]
@@ -169,7 +169,7 @@ def gap_reaches(st: StateArrays, slot: int, link: int, begin: int, end: int) -> 
     return end > of["gap1_from"] and begin < until
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def flag_bars(st: StateArrays, slot: int, lengths: tuple[int, int], begun: int) -> None:
     """A Level 1 gap begins at market time `begun` (NIL = unknown): unpublished bars that reach into it are flagged."""
     for k in range(2):
@@ -183,7 +183,7 @@ def flag_bars(st: StateArrays, slot: int, lengths: tuple[int, int], begun: int) 
             p = bar["older"]
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def attach(st: StateArrays, slot: int, link: int) -> None:
     """The symbol is read by this instance now; what is known of gaps of another one is dropped."""
     row = st.slots[slot]
