@@ -73,7 +73,7 @@ class KafkaConfig(Section):
     linger_ms: Annotated[int, Field(ge=0)] = 5
     partitions: Annotated[int, Field(ge=1, le=256)] = 16
     log_id: str = ""  # set by hand only for clusters without topic ids
-    fetch_max_wait_ms: Annotated[int, Field(ge=1)] = 50
+    fetch_max_wait_ms: Annotated[int, Field(ge=1)] = 500  # of a fetch that finds nothing; data answers it at once
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
     sasl_username: str = ""

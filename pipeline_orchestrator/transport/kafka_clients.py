@@ -24,9 +24,15 @@ T = TypeVar("T")
 # During an outage aiokafka logs dozens of lines a second; every failure that matters reaches us as a result.
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
+EMBEDDED_PREFIX = "embedded-"
 CONNECT_SECONDS = 10.0
 STOP_SECONDS = 3.0
 REQUEST_MS = 10_000  # a request without an answer for this long is sent again on a new connection
+
+
+def is_embedded(kafka: KafkaConfig) -> bool:
+    """Is it the in-memory broker that the daemon runs itself? The daemon says so by kafka.log_id."""
+    return kafka.log_id.startswith(EMBEDDED_PREFIX)
 
 
 def aiokafka_options(kafka: KafkaConfig) -> dict[str, Any]:  # Any: keyword arguments of aiokafka

@@ -24,12 +24,13 @@ from pipeline_orchestrator.transport.kafka_clients import (
     aiokafka_options,
     cannot,
     close_client,
+    is_embedded,
     within,
 )
 
 RETRY_SECONDS = 0.1  # after an error of a partition that new metadata may mend
 PARTITION_BYTES = 1 << 20  # of one partition in one answer; a larger batch still comes whole
-IDLE_WAIT_MS = 16
+EMBEDDED_WAIT_MS, EMBEDDED_IDLE_MS = 2, 16
 EARLIEST, LATEST = -2, -1
 
 RecordSet = tuple[int, int, bytes]  # partition, position asked for, record set
@@ -50,13 +51,19 @@ class KafkaFetch:
     """One fetch per leader under way at all times, so that the next records travel while these are worked on.
 
     Order: `open`, `seek`, then `fetch` again and again, `close`. `fetch` may be cancelled without loss. A real broker
-    answers a waiting fetch as soon as there is something (kafka.fetch_max_wait_ms bounds the idle wait only). The
-    embedded one sleeps the whole wait, so it is short there; while nothing comes it is doubled up to IDLE_WAIT_MS.
+    answers a waiting fetch as soon as there is something: kafka.fetch_max_wait_ms bounds the idle wait only. The
+    embedded one sleeps the whole wait whatever comes, so the wait is EMBEDDED_WAIT_MS there, and while nothing comes
+    it doubles up to EMBEDDED_IDLE_MS.
     """
 
     def __init__(self, kafka: KafkaConfig, topic: str, partitions: Sequence[int], *, max_bytes: int) -> None:
         self._kafka, self._topic, self._partitions = kafka, topic, tuple(partitions)
-        self._max_bytes, self._wait_ms = max_bytes, kafka.fetch_max_wait_ms
+        self._max_bytes = max_bytes
+        longest = kafka.fetch_max_wait_ms
+        embedded = is_embedded(kafka)
+        self._shortest_ms = min(EMBEDDED_WAIT_MS, longest) if embedded else longest
+        self._longest_ms = min(EMBEDDED_IDLE_MS, longest) if embedded else longest
+        self._wait_ms = self._shortest_ms
         self._client: AIOKafkaClient | None = None
         self._under_way: dict[asyncio.Task[list[RecordSet]], list[int]] = {}
         self._positions: dict[int, int] = {}
@@ -198,8 +205,7 @@ class KafkaFetch:
                 self._note(partition, response.API_VERSION, answer)
                 if answer[-1]:
                     sets.append((partition, asked[partition], answer[-1]))
-        shortest = self._kafka.fetch_max_wait_ms
-        self._wait_ms = shortest if sets else max(shortest, min(2 * self._wait_ms, IDLE_WAIT_MS))
+        self._wait_ms = self._shortest_ms if sets else min(2 * self._wait_ms, self._longest_ms)
         if moved and not sets:
             return await self._refresh()
         return sets

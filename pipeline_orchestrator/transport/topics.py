@@ -11,9 +11,9 @@ from config.paths import PROJECT_ROOT
 from config.sections import KafkaConfig, RetentionConfig
 from pipeline_orchestrator.errors import PermanentError
 from pipeline_orchestrator.transport.kafka_admin import ClusterAdmin
+from pipeline_orchestrator.transport.kafka_clients import is_embedded
 
 TOPICS_FILE = PROJECT_ROOT / "infrastructure" / "kafka" / "topics.json"
-EMBEDDED_PREFIX = "embedded-"  # of kafka.log_id when the daemon runs the broker itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ async def ensure_topics(
     create topics nor tell settings, so existence and partitions are all that is checked. Raises PermanentError for
     another partition count (it would break the rule that a symbol stays in its partition), NotConnectedError.
     """
-    embedded = kafka.log_id.startswith(EMBEDDED_PREFIX) if embedded is None else embedded
+    embedded = is_embedded(kafka) if embedded is None else embedded
     wanted = {prefix + topic.name: topic for topic in declared_topics(retention)}
     admin = ClusterAdmin(kafka)
     try:
