@@ -18,7 +18,7 @@ import aiohttp
 from manage.composition import SIMULATOR, SupervisedPipeline
 from manage.daemon import Request
 from manage.instance import start_ticks
-from manage.stations import Account, ClickHouseReader, count_spool, take_account
+from manage.stations import Account, ClickHouseReader, count_redis, count_spool, newest_features, take_account
 from pipeline_orchestrator.lifecycle import State
 from pipeline_orchestrator.supervisor.instance_lock import InstanceLock
 from pipeline_orchestrator.telemetry.log_file import LogWriter
@@ -29,6 +29,9 @@ COMPONENT_SECONDS = 0.1
 SETTLE_SECONDS = 20.0
 SETTLE_POLL_SECONDS = 0.25
 SENT = "component_sent_records_total"
+FEATURES_DUE = """SELECT count() FROM events
+WHERE kind IN ('trade', 'quote', 'depth_clear') OR kind LIKE 'order_%' OR kind LIKE 'level_%'"""
+"""One features row per trade, quote or depth event."""
 
 Document = dict[str, Any]  # JSON
 
@@ -63,6 +66,7 @@ class DemoPipeline(SupervisedPipeline):
         self.first_trade_seconds: float | None = None
         self._reader = ClickHouseReader(self.settings.clickhouse)
         self._tasks: list[asyncio.Task[None]] = []
+        self._seen: dict[str, str] = {}
 
     async def start(self) -> None:
         """See daemon.Pipeline. The simulator starts even where an earlier demo of this directory stopped it."""
@@ -71,6 +75,7 @@ class DemoPipeline(SupervisedPipeline):
         if self._ending:
             return
         self.ready = True
+        self._show_components()
         self.show("ready", {"seconds": round(program_seconds(), 2)})
         if self.duration is not None:
             asyncio.get_running_loop().call_later(self.duration, self.end)
@@ -125,17 +130,26 @@ class DemoPipeline(SupervisedPipeline):
         await asyncio.gather(task, return_exceptions=True)
 
     async def _settle(self) -> None:
-        """Until ClickHouse holds what the spool holds, or nothing moves for a while."""
+        """Until stores and cache hold what the spool holds, or nothing moves for a while."""
         began = moved = time.monotonic()
-        before = -1
+        before = (-1, -1)
         while time.monotonic() - began < SETTLE_SECONDS and time.monotonic() - moved < SETTLE_SECONDS / 4:
             spooled = await asyncio.to_thread(count_spool, self.request.state)
             stored = await self._count("SELECT count() + (SELECT count() FROM dlq) FROM events")
-            if stored == spooled.lines - spooled.clock + spooled.facts:
+            features = await self._count("SELECT count() FROM features")
+            arrived = stored == spooled.lines - spooled.clock + spooled.facts
+            if arrived and features == await self._count(FEATURES_DUE) and await self._cache_agrees():
                 return
-            if stored != before:
-                before, moved = stored, time.monotonic()
+            if (stored, features) != before:
+                before, moved = (stored, features), time.monotonic()
             await asyncio.sleep(SETTLE_POLL_SECONDS)
+
+    async def _cache_agrees(self) -> bool:
+        try:
+            newest = await newest_features(self._reader)
+            return not (await count_redis(self.settings.redis, newest)).different
+        except (aiohttp.ClientError, ValueError, OSError, EOFError, TimeoutError):
+            return False
 
     async def _time_first_trade(self) -> None:
         while True:
@@ -155,16 +169,19 @@ class DemoPipeline(SupervisedPipeline):
 
     async def _show_progress(self) -> None:
         """Changes of state until all is ready, then the totals."""
-        seen: dict[str, str] = {}
         while True:
             await asyncio.sleep(PROGRESS_SECONDS if self.ready else COMPONENT_SECONDS)
-            for name, component in self.orchestrator.snapshot().components.items():
-                if seen.get(name, "pending") != component.state:
-                    again = component.state == "starting" and name in seen  # its failure was said
-                    seen[name] = component.state
-                    if again:
-                        continue
-                    document = {"id": name, "state": component.state, "cause": component.cause}
-                    self.show("component", {**document, "embedded": component.embedded})
+            if not self._ending:
+                self._show_components()
             if self.ready:
                 self.show("progress", self.totals())
+
+    def _show_components(self) -> None:
+        for name, component in self.orchestrator.snapshot().components.items():
+            if self._seen.get(name, "pending") == component.state:
+                continue
+            again = component.state == "starting" and name in self._seen  # its failure was said
+            self._seen[name] = component.state
+            if not again:
+                document = {"id": name, "state": component.state, "cause": component.cause}
+                self.show("component", {**document, "embedded": component.embedded})

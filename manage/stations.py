@@ -187,17 +187,22 @@ async def count_clickhouse(reader: ClickHouseReader) -> Stored:
     )
     ((features,),) = await reader.rows("SELECT count() FROM features")
     ((dead,),) = await reader.rows("SELECT count() FROM dlq")
-    newest = await reader.rows(
-        "SELECT symbol, max((src_instance, src_epoch, src_seq, src_idx, out)) FROM features GROUP BY symbol"
-    )
     return Stored(
         events=int(events),
         distinct=int(distinct),
         trades=int(trades),
         features=int(features),
         dead=int(dead),
-        newest={symbol: tuple(int(part) for part in mark) for symbol, mark in newest},
+        newest=await newest_features(reader),
     )
+
+
+async def newest_features(reader: ClickHouseReader) -> dict[str, tuple[int, ...]]:
+    """Symbol -> identity of its newest features row. Raises aiohttp.ClientError, ValueError."""
+    rows = await reader.rows(
+        "SELECT symbol, max((src_instance, src_epoch, src_seq, src_idx, out)) FROM features GROUP BY symbol"
+    )
+    return {symbol: tuple(int(part) for part in mark) for symbol, mark in rows}
 
 
 async def count_redis(redis: RedisConfig, newest: Mapping[str, tuple[int, ...]]) -> Cached:
