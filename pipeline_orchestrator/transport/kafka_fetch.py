@@ -151,6 +151,9 @@ class KafkaFetch:
         if self._client is None:
             raise NotConnectedError(f"{self._topic} is not open")
         self._start()
+        if not self._under_way:  # no partition is ours
+            await asyncio.sleep(seconds)
+            return []
         done, _ = await asyncio.wait(self._under_way, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         sets: list[RecordSet] = []
         for task in done:

@@ -61,6 +61,12 @@ async def ensure_topics(
     """
     embedded = is_embedded(kafka) if embedded is None else embedded
     wanted = {prefix + topic.name: topic for topic in declared_topics(retention)}
+    largest = min(int(topic.settings["max.message.bytes"]) for topic in wanted.values())
+    if kafka.batch_size > largest:
+        raise PermanentError(
+            f"kafka.batch_size is {kafka.batch_size}, the topics take batches of {largest} bytes at most",
+            next_step=f"set kafka.batch_size to {largest} or less",
+        )
     admin = ClusterAdmin(kafka)
     try:
         found = await admin.topics(list(wanted))

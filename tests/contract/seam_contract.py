@@ -197,6 +197,15 @@ class SeamContract:
         await source.close()
         await source.close()
 
+    async def test_a_source_without_partitions_reads_nothing(self, seam: Seam) -> None:
+        source = seam.source(EVENTS, partitions=[])
+        await source.open()
+        assert await source.read() is None
+        await source.finish()
+        with pytest.raises(EndOfInputError):
+            await source.read()
+        await source.close()
+
     async def test_probe_answers(self, seam: Seam) -> None:
         for probe in (await seam.source(EVENTS).probe(), await seam.sink().probe()):
             assert probe.ok is True and probe.round_trip_ms is not None

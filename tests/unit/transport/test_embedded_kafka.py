@@ -64,6 +64,8 @@ async def test_topics_are_checked_not_created(kafka: KafkaConfig) -> None:
     with pytest.raises(PermanentError, match="4 partitions") as caught:
         await ensure_topics(kafka.model_copy(update={"partitions": 8}), RetentionConfig())
     assert "kafka.partitions" in caught.value.next_step
+    with pytest.raises(PermanentError, match="batch_size"):
+        await ensure_topics(kafka.model_copy(update={"batch_size": 8 << 20}), RetentionConfig())
     with pytest.raises(PermanentError, match="lacks"):
         await ensure_topics(kafka, RetentionConfig(), prefix="other.")
 
