@@ -50,6 +50,17 @@ def warm_all(names: Iterable[str] = KERNELS) -> list[Warmed]:
     return results
 
 
+def preload() -> None:
+    """Load every kernel of the stages into this process: workers forked of it neither compile nor load again.
+
+    Milliseconds each from the cache, minutes in all without it. Raises RuntimeError naming what failed.
+    """
+    results = warm_all(name for name in KERNELS if not name.startswith("infrastructure."))
+    failed = [result for result in results if result.error]
+    if failed:
+        raise RuntimeError("; ".join(f"{result.name}: {result.error}" for result in failed))
+
+
 def main() -> int:
     """Summary on stdout, failures on stderr; 0 when everything compiled."""
     results = warm_all()

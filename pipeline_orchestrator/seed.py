@@ -1,9 +1,10 @@
 """The seed: a single-threaded process with everything imported, of which workers are forked in milliseconds.
 
-`python -m pipeline_orchestrator.seed FD PARENT_PID MODULE…` imports the modules, then serves one supervisor over a
-SOCK_SEQPACKET socket; each packet is JSON. {"fork": key, "name"} with two descriptors (the worker's channel, its
-stderr) is answered by {"forked": key, "pid"} with a pidfd, later by {"exited": key, "pid", "status"}; {"ping": n} by
-{"pong": n}, {"kill": key} only by its exit. At the start it says {"ready": pid, "seconds", "threads", "missing"}.
+`python -m pipeline_orchestrator.seed FD PARENT_PID NAME…` imports the modules (and calls each module:function), then
+serves one supervisor over a SOCK_SEQPACKET socket; each packet is JSON. {"fork": key, "name"} with two descriptors
+(the worker's channel, its stderr) is answered by {"forked": key, "pid"} with a pidfd, or {"refused": key, "cause"},
+later by {"exited": key, "pid", "status"}; {"ping": n} by {"pong": n}; {"kill": key} by the exit alone. Before that it
+says {"calling": name} for what may take long, then {"ready": pid, "seconds", "threads", "missing"}.
 
 Why not multiprocessing's forkserver: it imports the program's main script again in every child (which breaks
 programs without a `__main__` guard), blocks the caller while it preloads, is restarted from whatever thread asks,
@@ -24,7 +25,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 
@@ -49,8 +50,10 @@ PRELOAD = (
     "config.settings",
     "pipeline_orchestrator.worker",
     "pipeline_orchestrator.topology",
+    "pipeline_orchestrator.kernels:preload",
 )
-"""What real workers need; one that is missing is said in "ready" and left to the worker."""
+"""What real workers need: modules to import, module:function to call. What fails is said in "ready" and left to the
+worker."""
 
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",  # numpy's import starts a thread per core otherwise
@@ -85,7 +88,7 @@ class Seed:
             return False
         request = json.loads(body)
         if "ping" in request:
-            self._answer({"pong": request["ping"]})
+            self.answer({"pong": request["ping"]})
         elif "fork" in request:
             self._fork(str(request["fork"]), str(request["name"]), fds)
         elif "kill" in request:
@@ -98,14 +101,14 @@ class Seed:
         if len(fds) != 2:
             for fd in fds:
                 os.close(fd)
-            self._answer({"refused": key, "cause": "cannot fork: too many open files in the seed"})
+            self.answer({"refused": key, "cause": "cannot fork: too many open files in the seed"})
             return
         channel, errors = fds
         parent = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:
-            self._answer({"refused": key, "cause": f"cannot fork: {error.strerror}"})
+            self.answer({"refused": key, "cause": f"cannot fork: {error.strerror}"})
             os.close(channel)
             os.close(errors)
             return
@@ -118,11 +121,11 @@ class Seed:
         except OSError as error:
             os.kill(pid, signal.SIGKILL)  # our own child, not reaped: the number is its own
             os.waitpid(pid, 0)
-            self._answer({"refused": key, "cause": f"cannot watch the worker: {error.strerror}"})
+            self.answer({"refused": key, "cause": f"cannot watch the worker: {error.strerror}"})
             return
         self._children[pidfd] = (key, pid)
         self._poll.register(pidfd, select.POLLIN)
-        self._answer({"forked": key, "pid": pid}, [pidfd])
+        self.answer({"forked": key, "pid": pid}, [pidfd])
 
     def _become_worker(self, parent: int, name: str, channel: int, errors: int) -> None:
         """In the child: never returns."""
@@ -151,24 +154,29 @@ class Seed:
         self._poll.unregister(pidfd)
         os.close(pidfd)
         _, status = os.waitpid(pid, 0)
-        self._answer({"exited": key, "pid": pid, "status": os.waitstatus_to_exitcode(status)})
+        self.answer({"exited": key, "pid": pid, "status": os.waitstatus_to_exitcode(status)})
 
-    def _answer(self, message: dict[str, object], fds: list[int] | None = None) -> None:
+    def answer(self, message: dict[str, object], fds: list[int] | None = None) -> None:
+        """One packet to the supervisor; without a supervisor the process ends."""
         try:
             socket.send_fds(self._socket, [json.dumps(message).encode()], fds or [])
         except OSError:
             os._exit(0)  # nobody is there to serve; the workers die with this process
 
 
-def preload(names: Iterable[str]) -> list[str]:
-    """Import them; those that could not be, each with its error."""
+def preload(names: Iterable[str], tell: Callable[[str], None]) -> list[str]:
+    """Import the modules, call the functions; those that failed, each with its error."""
     pandas_block.install()
     missing = []
     for name in names:
+        module_name, _, function_name = name.partition(":")
         try:
-            import_module(name)
-        except ImportError as error:
-            missing.append(f"{name}: {error}")
+            module = import_module(module_name)
+            if function_name:
+                tell(name)
+                getattr(module, function_name)()
+        except Exception as error:  # a worker that needs it meets the same error and reports it as its own
+            missing.append(f"{name}: {type(error).__name__}: {error}")
     return missing
 
 
@@ -180,11 +188,11 @@ def main() -> None:
     confine("pipeline-seed")
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # workers stop by their own channel, the seed by its socket
     sock = socket.socket(fileno=fd)
-    missing = preload(sys.argv[3:])
+    seed = Seed(sock)
+    missing = preload(sys.argv[3:], lambda name: seed.answer({"calling": name}))
     gc.collect()
     gc.freeze()
-    seed = Seed(sock)
-    seed._answer(
+    seed.answer(
         {
             "ready": os.getpid(),
             "seconds": round(time.monotonic() - began, 3),

@@ -57,6 +57,8 @@ class Endings:
             return
         if child.escalated and child.state in READY and now - child.entered_s > self._policy.window_s:
             child.escalated = False
+        if child.pid is None:
+            return  # no process yet: what the launcher waits for is the launcher's to watch
         age = now - child.beat_s
         cause = hung(
             child.spec.kind,

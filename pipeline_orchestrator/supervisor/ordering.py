@@ -59,8 +59,15 @@ def waits_for(spec: ComponentSpec, wanted: Collection[str], ready: Collection[st
 
 
 def may_drain(name: str, depends_on: Mapping[str, Collection[str]], alive: Collection[str]) -> bool:
-    """Whether nothing alive depends on `name` any more."""
-    return not any(name in needs for other, needs in depends_on.items() if other in alive and other != name)
+    """Whether nothing alive depends on `name` any more, directly or through others, alive or not.
+
+    Of components in a circle each may drain: none of them could ever be first.
+    """
+    dependents, front = set[str](), {name}
+    while front:
+        front = {other for other, needs in depends_on.items() if front & set(needs)} - dependents
+        dependents |= front
+    return name in dependents or not dependents & set(alive)
 
 
 def waves_left(depends_on: Mapping[str, Collection[str]], alive: Collection[str]) -> int:

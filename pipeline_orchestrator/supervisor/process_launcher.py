@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from pipeline_orchestrator.channel import Command, Drain, Launch, Message, Report
+from pipeline_orchestrator.channel import Changed, Command, Drain, Launch, Message, Report
 from pipeline_orchestrator.clock import Clock
 from pipeline_orchestrator.seed import PRELOAD
 from pipeline_orchestrator.supervisor.child_environment import child_environment, python_command
@@ -191,7 +191,7 @@ class ForkLauncher:
         preload: Sequence[str] = PRELOAD,
     ) -> None:
         self._dumps, self._generation, self._note = dumps, generation, note
-        listener = SeedListener(self._forked, self._refused, self._exited, self._ready, self._seed_gone)
+        listener = SeedListener(self._forked, self._refused, self._exited, self._calling, self._ready, self._seed_gone)
         self.seed = SeedProcess(clock, dumps, listener, policy or RestartPolicy(), preload)
         self._children: dict[str, ChildProcess] = {}
         self._waiting: list[tuple[str, ChildProcess]] = []  # launched while there was no seed
@@ -247,7 +247,17 @@ class ForkLauncher:
 
     def _forked(self, key: str, pid: int, pidfd: int) -> None:
         child = self._children[key]
+        child.post(Heard(child.id, child.launch.incarnation, Changed("starting")))
         child.started(pid, pidfd, lambda: self._died(key))
+
+    def _calling(self, name: str) -> None:
+        """The seed compiles: those who wait for their fork say so."""
+        what = "compiling kernels" if "kernels" in name else f"calling {name}"
+        for child in self._children.values():
+            if child.pid is None:
+                child.post(
+                    Heard(child.id, child.launch.incarnation, Changed("starting", f"waits for the seed: {what}"))
+                )
 
     def _refused(self, key: str, cause: str) -> None:
         child = self._children.pop(key)

@@ -28,7 +28,7 @@ from pipeline_orchestrator.supervisor.restart import RestartHistory, RestartPoli
 
 PING_S = 1.0
 SILENT_S = 5.0  # it only forks and reaps: five seconds without an answer is a stopped process, not a slow one
-PRELOAD_S = 60.0
+PRELOAD_S = 900.0  # without a cache every kernel is compiled first
 CLOSE_S = 2.0
 NAME = "seed"
 
@@ -40,7 +40,8 @@ class SeedListener:
     forked: Callable[[str, int, int], None]  # key, pid, pidfd (the listener owns it)
     refused: Callable[[str, str], None]  # key, cause
     exited: Callable[[str, int], None]  # key, exit code as of subprocess
-    ready: Callable[[dict[str, Any]], None]  # Any: JSON of the seed's first word
+    calling: Callable[[str], None]  # what it does before it is ready
+    ready: Callable[[dict[str, Any]], None]  # Any: JSON of what it says then
     gone: Callable[[str], None]
 
 
@@ -206,6 +207,8 @@ class SeedProcess:
             self._listener.exited(message["exited"], int(message["status"]))
         elif "refused" in message:
             self._listener.refused(message["refused"], str(message["cause"]))
+        elif "calling" in message:
+            self._listener.calling(str(message["calling"]))
         elif "ready" in message:
             self._is_ready = True
             self._listener.ready(message)

@@ -201,7 +201,7 @@ class Supervisor:
         if child is None or child.incarnation != event.incarnation:
             return
         if isinstance(event, Started):
-            child.pid = event.pid
+            child.pid, child.beat_s = event.pid, self._roster.now()
             self._roster.note("INFO", "component_started", id=event.id, pid=event.pid, incarnation=event.incarnation)
         elif isinstance(event, Exited):
             self._endings.exited(child, event)

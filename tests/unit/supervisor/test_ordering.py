@@ -70,6 +70,15 @@ def test_a_component_drains_only_when_nothing_alive_needs_it() -> None:
     assert ordering.may_drain("storage", PIPELINE, {"storage", "kafka", "cache"})
 
 
+def test_a_dead_link_in_the_chain_does_not_change_the_order() -> None:
+    assert not ordering.may_drain("storage", PIPELINE, {"ingestion", "storage"})
+    assert ordering.may_drain("ingestion", PIPELINE, {"ingestion", "storage"})
+
+
+def test_a_circle_does_not_keep_its_members_from_ending() -> None:
+    assert ordering.may_drain("a", {"a": ("b",), "b": ("a",)}, {"a", "b"})
+
+
 def test_the_drain_budgets_of_all_groups_fit_into_the_whole() -> None:
     remaining, spent = 30.0, 0.0
     for left in range(5, 0, -1):
