@@ -26,7 +26,8 @@ from pipeline_orchestrator.telemetry.log_file import LogWriter
 FIRST_TRADE_POLL_SECONDS = 0.05
 PROGRESS_SECONDS = 0.5
 COMPONENT_SECONDS = 0.1
-SETTLE_SECONDS = 20.0
+SETTLE_SECONDS = 600.0  # with a second Ctrl-C nobody need wait that long
+STILL_SECONDS = 8.0  # nothing moved for this long: it will not
 SETTLE_POLL_SECONDS = 0.25
 SENT = "component_sent_records_total"
 FEATURES_DUE = """SELECT count() FROM events
@@ -133,7 +134,7 @@ class DemoPipeline(SupervisedPipeline):
         """Until stores and cache hold what the spool holds, or nothing moves for a while."""
         began = moved = time.monotonic()
         before = (-1, -1)
-        while time.monotonic() - began < SETTLE_SECONDS and time.monotonic() - moved < SETTLE_SECONDS / 4:
+        while time.monotonic() - began < SETTLE_SECONDS and time.monotonic() - moved < STILL_SECONDS:
             spooled = await asyncio.to_thread(count_spool, self.request.state)
             stored = await self._count("SELECT count() + (SELECT count() FROM dlq) FROM events")
             features = await self._count("SELECT count() FROM features")

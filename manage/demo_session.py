@@ -17,7 +17,7 @@ from manage.exits import Exit
 from manage.render import milliseconds, number
 from manage.run_daemon import run_daemon
 from manage.setup import load_settings
-from manage.starting import say_component
+from manage.starting import component_line
 from manage.stations import Account
 from manage.terminal import Terminal
 from pipeline_orchestrator.supervisor.instance_lock import InstanceLock
@@ -92,7 +92,7 @@ class DemoSession:
                 self.terminal.redraw(progress_line(document))
                 self._drawn = True
         elif event == "component":
-            say_component(self.terminal, document["id"], document)
+            self._say(component_line(self.terminal, document["id"], document))
         elif event == "ready":
             assert self.pipeline is not None
             for line in box(self.pipeline.settings, self.wished):

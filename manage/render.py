@@ -177,8 +177,8 @@ def _rate(value: Any) -> str:  # Any: JSON
 
 def _time(shares: Doc) -> str:
     values = [shares.get(name) for name in ("idle", "busy", "blocked")]
-    if not all(isinstance(value, int | float) for value in values):
-        return "-"
+    if not all(isinstance(value, int | float) for value in values) or not any(values):
+        return "-"  # nothing was timed
     idle, busy, blocked = (f"{value:3.0f}" for value in values)
     on = shares.get("blocked_on")
     return f"{idle}/{busy}/{blocked} %" + (f" on {on}" if on and float(blocked) >= 1 else "")

@@ -115,8 +115,12 @@ def start_detached(terminal: Terminal, request: Request, *, timeout: float, wait
     answer: Document = {"started": True, "already_running": False, **{key: told[key] for key in ("pid", "since")}}
     if not wait:
         return {**answer, "status": "starting", "components": {}}
+
+    def say(name: str, component: Mapping[str, Any]) -> None:  # Any: JSON
+        terminal.note(component_line(terminal, name, dict(component), error=True))
+
     try:
-        status = await_ready(request, timeout, lambda name, component: say_component(terminal, name, component))
+        status = await_ready(request, timeout, say)
     except KeyboardInterrupt:
         terminal.note(
             f"no longer waiting; the pipeline (pid {told['pid']}) goes on starting\n"
@@ -154,8 +158,8 @@ def summary(status: Document) -> Document:
     }
 
 
-def say_component(terminal: Terminal, name: str, component: Mapping[str, Any]) -> None:  # Any: JSON
-    """One line per change of a component's state, on stderr."""
+def component_line(terminal: Terminal, name: str, component: Document, *, error: bool = False) -> str:
+    """One line about a change of a component's state; `error` = it goes to stderr."""
     state = str(component["state"])
     mark, style = {
         "running": ("✓", "good"),
@@ -165,7 +169,7 @@ def say_component(terminal: Terminal, name: str, component: Mapping[str, Any]) -
     }.get(state, ("-", "dim"))
     cause = f": {component['cause']}" if component.get("cause") else ""
     embedded = " (embedded)" if component.get("embedded") else ""
-    terminal.note(f"{terminal.style(mark, style, error=True)} {name}{embedded} {state}{cause}")
+    return f"{terminal.style(mark, style, error=error)} {name}{embedded} {state}{cause}"
 
 
 def text(answer: Document) -> str:
