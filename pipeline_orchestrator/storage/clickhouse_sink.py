@@ -45,6 +45,7 @@ from pipeline_orchestrator.storage.ledger import (
     wiped,
 )
 from pipeline_orchestrator.storage.ledger_file import LedgerFile
+from pipeline_orchestrator.storage.refused import in_log_order
 from pipeline_orchestrator.storage.sink_stats import SinkStats
 from pipeline_orchestrator.storage.table_access import TableAccess, row_keys
 
@@ -86,6 +87,7 @@ class ClickHouseSink:
         self._verify: set[int] = set()  # partitions whose last stored row is still to be compared with the log
         self._doubtful: dict[int, Doubtful] = {}
         self._job: InsertJob | None = None
+        self._letters: list[DeadLetter] = []  # undecodable records of the job's batch
         self._persisted_at = 0.0
         self._dirty = False
 
@@ -111,7 +113,7 @@ class ClickHouseSink:
         generation = 1 + max([found.generation, *(other.generation for other in others)])
         await self._persist(replace(found, generation=generation))
         self._say(notes)
-        self._job = None
+        self._job, self._letters = None, []
 
     def _load(self) -> Ledger:
         ledger, bad = self._file.load()
@@ -167,17 +169,21 @@ class ClickHouseSink:
         there_before = self._drop_doubtful(batch, plan)
         count_rows(plan)
         letters = [*plan.dead, *(letter for letter in output.dead if letter not in batch.dead)]
-        if letters:
-            await self._on_refused(letters)
-        self.stats.refused += len(letters)
-        self._count(plan)
         if not plan.keep.any():
+            await self._refuse(letters)
+            self._count(plan)
             await self._move_on(plan)
             return
+        self._count(plan)
         intent = self._intent(batch, plan, there_before)
         await self._persist(intend(self._ledger, intent))
-        self._job = self._make_job(output, plan, intent)
+        self._job, self._letters = self._make_job(output, plan, intent), letters
         await self._finish(self._job)
+
+    async def _refuse(self, letters: list[DeadLetter]) -> None:
+        if letters:
+            await self._on_refused(in_log_order(letters))
+            self.stats.refused += len(letters)
 
     def _drop_doubtful(self, batch: Batch, plan: BatchPlan) -> dict[int, int]:
         """Drop rows of doubtful ranges that are there already; returns how many of them lie in this insert's."""
@@ -215,14 +221,13 @@ class ClickHouseSink:
             source_at=np.flatnonzero(plan.keep),
             stats=self.stats,
             intend=self._change_open,
-            refuse=self._on_refused,
         )
 
     async def _change_open(self, intent: Intent) -> None:
         await self._persist(replace(self._ledger, open=intent))
 
     async def _finish(self, job: InsertJob) -> None:
-        """Run the insert to its end, then SEAL."""
+        """Run the insert to its end, make dead letters durable, then SEAL."""
         recv = integers(job.output.batch.rows.column("recv_time_us"))
         self.stats.oldest_unsealed_recv_us = int(recv.min())
         began = time.perf_counter()
@@ -231,6 +236,8 @@ class ClickHouseSink:
         finally:
             self._say(job.notes)
             job.notes = []
+        await self._refuse([*self._letters, *job.refused.values()])
+        self._letters, job.refused = [], {}
         await self._persist(seal(self._ledger))
         self._job = None
         for partition in [name for name in self._doubtful if not self._ledger.positions[name].rechecks]:

@@ -20,7 +20,7 @@ from pipeline_orchestrator.record import DeadLetter, Output
 from pipeline_orchestrator.storage.clickhouse_store import RowsRefusedError
 from pipeline_orchestrator.storage.columns import rows_at
 from pipeline_orchestrator.storage.ledger import Intent, Note
-from pipeline_orchestrator.storage.refused import refused_letters
+from pipeline_orchestrator.storage.refused import refused_letter
 from pipeline_orchestrator.storage.sink_stats import SinkStats
 from pipeline_orchestrator.storage.table_access import TableAccess, key_partitions
 
@@ -31,7 +31,10 @@ Rows = npt.NDArray[np.int64]  # row numbers
 
 
 class InsertJob:
-    """`intend` makes a changed intent durable, `refuse` dead letters. A run that raised may be run again."""
+    """`intend` makes a changed intent durable. A run that raised may be run again.
+
+    After `run`, `refused` holds the dead letters of the rows that the server refuses, by row number.
+    """
 
     def __init__(
         self,
@@ -44,14 +47,15 @@ class InsertJob:
         source_at: Rows,
         stats: SinkStats,
         intend: Callable[[Intent], Awaitable[None]],
-        refuse: Callable[[list[DeadLetter]], Awaitable[None]],
     ) -> None:
         self.table, self.intent, self.rows, self.keys = table, intent, rows, keys
         self.output = output  # whose rows these are
         self.source_at = source_at  # row number in the batch of each row
         self.notes: list[Note] = []
-        self._stats, self._intend, self._refuse = stats, intend, refuse
+        self.refused: dict[int, DeadLetter] = {}
+        self._stats, self._intend = stats, intend
         self._pending: Rows = np.arange(rows.num_rows)
+        self._whole = intent  # what would be there without refused rows
         self._attempts = 0
         self._uncertain = False
 
@@ -119,7 +123,6 @@ class InsertJob:
 
     async def _bisect(self) -> None:
         """Land every row but those that are refused by themselves; these become dead letters."""
-        poison: list[int] = []
         parts = [await self._missing()]
         while parts:
             part = parts.pop()
@@ -130,23 +133,21 @@ class InsertJob:
             except RowsRefusedError as error:
                 part = np.intersect1d(part, await self._missing())
                 if len(part) == 1:
-                    await self._give_up(part, str(error))
-                    poison.append(int(part[0]))
+                    self._give_up(int(part[0]), str(error))
                 else:
                     parts += [part[len(part) // 2 :], part[: len(part) // 2]]
-        await self._expect_without(np.array(poison, dtype=np.int64))
+        await self._expect_without(np.array(sorted(self.refused), dtype=np.int64))
         self._uncertain = False
 
-    async def _give_up(self, at: Rows, cause: str) -> None:
-        letters = refused_letters(self.table.spec, self.output.batch, self.source_at[at], cause)
-        await self._refuse(letters)
-        self._stats.refused += len(letters)
+    def _give_up(self, row: int, cause: str) -> None:
+        letter = refused_letter(self.table.spec, self.output.batch, int(self.source_at[row]), cause)
+        self.refused[row] = letter
 
     async def _expect_without(self, poison: Rows) -> None:
         """Refused rows are not expected in the table when it is counted again."""
         partitions = key_partitions(self.keys[poison])
         ranges = tuple(
-            replace(part, rows=part.rows - int(np.count_nonzero(partitions == part.partition)))
-            for part in self.intent.ranges
+            replace(part, rows=whole.rows - int(np.count_nonzero(partitions == part.partition)))
+            for part, whole in zip(self.intent.ranges, self._whole.ranges, strict=True)
         )
         await self._change(replace(self.intent, ranges=ranges))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline_orchestrator.record import Batch, DeadLetter, EventId
@@ -16,25 +15,25 @@ from pipeline_orchestrator.storage.tables import TableSpec
 REASON = "store_refused"
 
 
-def refused_letters(spec: TableSpec, batch: Batch, at: npt.NDArray[np.int64], cause: str) -> list[DeadLetter]:
-    """One dead letter per row number; `raw` is the row as JSON (bytes in base64), its position that of its record."""
-    partition_of = {row: span.partition for span in batch.ranges for row in range(span.start, span.start + span.rows)}
-    letters = []
-    for row in (int(number) for number in at):
-        fields = _values(batch.rows.slice(row, 1))
-        who = fields[spec.who]
-        epoch, seq, idx = (int(fields[name]) for name in spec.identity)
-        letters.append(
-            DeadLetter(
-                reason=REASON,
-                raw=json.dumps(fields, default=_plain).encode(),
-                position={"topic": spec.topic, "partition": partition_of[row], "offset": int(batch.offsets[row])},
-                source=spec.topic,
-                event_id=EventId(int(who), epoch, seq, idx) if isinstance(who, int) else None,
-                headers={"detail": cause[:500]},
-            )
-        )
-    return letters
+def refused_letter(spec: TableSpec, batch: Batch, row: int, cause: str) -> DeadLetter:
+    """The dead letter of one row: `raw` is the row as JSON (bytes in base64), its position that of its record."""
+    partition = next(span.partition for span in batch.ranges if span.start <= row < span.start + span.rows)
+    fields = _values(batch.rows.slice(row, 1))
+    who = fields[spec.who]
+    epoch, seq, idx = (int(fields[name]) for name in spec.identity)
+    return DeadLetter(
+        reason=REASON,
+        raw=json.dumps(fields, default=_plain).encode(),
+        position={"topic": spec.topic, "partition": partition, "offset": int(batch.offsets[row])},
+        source=spec.topic,
+        event_id=EventId(who, epoch, seq, idx) if isinstance(who, int) else None,
+        headers={"detail": cause[:500]},
+    )
+
+
+def in_log_order(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
+    """Letters by partition and offset: readers of the dead letters drop what does not rise."""
+    return sorted(letters, key=lambda letter: (letter.position.get("partition", -1), letter.position.get("offset", -1)))
 
 
 def _values(row: pa.RecordBatch) -> dict[str, Any]:  # Any: one row's values

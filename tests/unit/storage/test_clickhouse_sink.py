@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from config.sections import ClickHouseConfig
-from pipeline_orchestrator.errors import ForeignLogError
+from pipeline_orchestrator.errors import ForeignLogError, RetryableError
 from pipeline_orchestrator.market.events import EVENTS, FEATURES
 from pipeline_orchestrator.record import DeadLetter, Output
 from pipeline_orchestrator.storage.clickhouse_sink import ClickHouseSink
@@ -234,14 +234,41 @@ async def test_a_row_that_the_server_refuses_becomes_a_dead_letter_and_its_neigh
         refused.extend(letters)
 
     sink, starts = await opened(store, state_dir, log, on_refused=keep)
-    await sink.write(Output(log.batch(starts)))
+    batch = log.batch(starts)
+    undecodable = DeadLetter("undecodable_record", b"?", {"topic": EVENTS, "partition": 0, "offset": 30}, EVENTS)
+    await sink.write(Output(batch, dead=[undecodable]))
     assert await stored(store) == [seq for seq in range(50) if seq not in (17, 40)]
-    assert [letter.position["offset"] for letter in refused] == [17, 40]
+    assert [letter.position["offset"] for letter in refused] == [17, 30, 40]  # in the log's order
     assert refused[0].event_id is not None and refused[0].event_id.seq == 17
+    assert sink.stats.refused == 3
     await sink.close()
     again, starts = await opened(store, state_dir, log)
     assert not again.audit_required  # the refused rows are not expected
     await again.close()
+
+
+async def test_dead_letters_that_cannot_be_kept_stop_the_seal(store: Store, state_dir: Path) -> None:
+    log = log_of(10, partitions=(0,))
+    letter = DeadLetter("undecodable_record", b"?", {"topic": EVENTS, "partition": 0, "offset": 4}, EVENTS)
+    kept: list[DeadLetter] = []
+    broken = True
+
+    async def keep(letters: list[DeadLetter]) -> None:
+        if broken:
+            raise RetryableError("no dead letter topic yet")
+        kept.extend(letters)
+
+    sink, starts = await opened(store, state_dir, log, on_refused=keep)
+    output = Output(log.batch(starts), dead=[letter])
+    with pytest.raises(RetryableError):
+        await sink.write(output)
+    assert sink.next_offsets == {0: 0}
+    broken = False
+    await sink.write(output)
+    assert kept == [letter]
+    assert await stored(store) == list(range(10))
+    assert sink.next_offsets == {0: 10}
+    await sink.close()
 
 
 async def test_another_storage_instance_takes_partitions_over(store: Store, state_dir: Path) -> None:

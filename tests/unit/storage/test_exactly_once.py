@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pipeline_orchestrator.errors import NotConnectedError, RetryableError, UncertainError
-from pipeline_orchestrator.record import Output
+from pipeline_orchestrator.record import DeadLetter, Output
 from pipeline_orchestrator.storage.clickhouse_sink import ClickHouseSink
 from tests.doubles.fake_table import Crash, FakeTable, Fault
 from tests.doubles.market_rows import Log, event
@@ -41,6 +41,7 @@ class Storage(RuleBasedStateMachine):
         self.log = Log(log_id="log-1", partitions={partition: [] for partition in PARTITIONS})
         self.truth: dict[int, list[dict[str, Any]]] = {partition: [] for partition in PARTITIONS}
         self.seq = 0
+        self.letters: set[int] = set()
         self.sink: ClickHouseSink | None = None
         self.at: dict[int, int] = {}
 
@@ -50,8 +51,10 @@ class Storage(RuleBasedStateMachine):
 
     # -- what happens to the log -----------------------------------------------------------------------------
 
-    @rule(rows=st.integers(1, 60))
-    def produce(self, rows: int) -> None:
+    @rule(rows=st.integers(1, 60), poison=st.sets(st.integers(0, 59), max_size=2))
+    def produce(self, rows: int, poison: set[int] = frozenset()) -> None:  # type: ignore[assignment]
+        """New lines; the server will refuse those numbered in `poison`."""
+        self.table.refuse |= {self.seq + number for number in poison}
         for _ in range(rows):
             partition = self.seq * 7 % 3 % 2
             row = event(self.seq)
@@ -82,11 +85,16 @@ class Storage(RuleBasedStateMachine):
 
     def start(self) -> ClickHouseSink:
         if self.sink is None:
-            sink = ClickHouseSink(self.table, state_dir=self.directory, rebuild_window=2 * LARGEST)
+            sink = ClickHouseSink(
+                self.table, state_dir=self.directory, rebuild_window=2 * LARGEST, on_refused=self.keep
+            )
             self.runner.run(sink.open())
             self.at = self.runner.run(sink.start_positions(self.log.bounds))
             self.sink = sink
         return self.sink
+
+    async def keep(self, letters: list[DeadLetter]) -> None:
+        self.letters |= {letter.event_id.seq for letter in letters if letter.event_id is not None}
 
     @rule()
     def stop(self) -> None:
@@ -189,8 +197,10 @@ class Storage(RuleBasedStateMachine):
                 last = {p: min(self.at[p] + LARGEST, len(rows)) for p, rows in self.log.partitions.items()}
                 self.runner.run(sink.write(Output(self.log.batch(self.at, last))))
                 self.at = last
-            expected = sorted(row["seq"] for rows in self.truth.values() for row in rows)
-            assert sorted(row.identity.seq for row in self.table.rows) == expected
+            everything = {row["seq"] for rows in self.truth.values() for row in rows}
+            assert sorted(row.identity.seq for row in self.table.rows) == sorted(everything - self.table.refuse)
+            assert self.letters >= everything & self.table.refuse
+            assert self.letters <= self.table.refuse
         finally:
             self.stop()
             self.runner.close()
