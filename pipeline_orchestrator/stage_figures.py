@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pipeline_orchestrator.component import Context
 from pipeline_orchestrator.flow.receipt_clock import ReceiptClock
+from pipeline_orchestrator.processing.recovery import RecoverableProcessing
 from pipeline_orchestrator.record import Batch
 from pipeline_orchestrator.storage.clickhouse_sink import ClickHouseSink
 from pipeline_orchestrator.storage.redis_sink import RedisSink
@@ -73,10 +74,11 @@ class MeasuredLatency(_EachSecond):
 
 
 class ProcessingFigures(MeasuredLatency):
-    """Lag, Kafka's answer time and `latency`."""
+    """Lag, Kafka's answer time, snapshots and `latency`."""
 
-    def __init__(self, sink: KafkaSink, clock_file: Path) -> None:
+    def __init__(self, processing: RecoverableProcessing, sink: KafkaSink, clock_file: Path) -> None:
         super().__init__("latency", clock_file)
+        self.processing = processing
         self._producer = ProducerFigures(sink)
         self.source: KafkaSource | None = None
 
@@ -84,6 +86,12 @@ class ProcessingFigures(MeasuredLatency):
         self._producer.tell(ctx)
         if self.source is not None:
             ctx.gauge("lag_records", self.source.lag_records)
+        ctx.gauge("snapshots_written", self.processing.snapshots_written)
+        for name, count in self.processing.processor.counters().items():
+            ctx.gauge(name, count)
+        while self.processing.notices:
+            level, event, fields = self.processing.notices.popleft()
+            ctx.event(level, event, **fields)
 
 
 class StorageFigures(MeasuredLatency):

@@ -17,14 +17,16 @@ from typing import Any
 
 from config.sections import Settings
 from config.settings import restore
-from pipeline_orchestrator.component import Component
+from pipeline_orchestrator.component import Component, ComponentSpec, Context, Placement
 from pipeline_orchestrator.flow.batcher import BatchingSource
 from pipeline_orchestrator.flow.parts import Part, Parts
 from pipeline_orchestrator.flow.stage import Stage
 from pipeline_orchestrator.ingestion import make_ingestion
-from pipeline_orchestrator.market.events import EVENTS, FEATURES, TOPICS
+from pipeline_orchestrator.market.events import BARS, BOOKS, EVENTS, FEATURES, GAPS, TOPICS
 from pipeline_orchestrator.processing.process_events import ProcessEvents
-from pipeline_orchestrator.record import Batch, DeadLetter, LogBounds, Mark, Output
+from pipeline_orchestrator.processing.recovery import RecoverableProcessing
+from pipeline_orchestrator.processing.snapshot_store import SnapshotStore
+from pipeline_orchestrator.record import Batch, DeadLetter, Mark, Output
 from pipeline_orchestrator.stage_figures import CacheFigures, ProcessingFigures, ProducerFigures, StorageFigures
 from pipeline_orchestrator.storage.cache_rebuild import rebuild_from
 from pipeline_orchestrator.storage.clickhouse_sink import ClickHouseSink
@@ -33,11 +35,12 @@ from pipeline_orchestrator.storage.clickhouse_table import ClickHouseTable
 from pipeline_orchestrator.storage.ledger_file import sealed_marks
 from pipeline_orchestrator.storage.redis_sink import RedisSink
 from pipeline_orchestrator.storage.tables import TABLES
+from pipeline_orchestrator.transport.kafka_clients import is_embedded
 from pipeline_orchestrator.transport.kafka_sink import KafkaSink
 from pipeline_orchestrator.transport.kafka_source import KafkaSource
 from pipeline_orchestrator.transport.topics import ensure_topics, resolve_log_ids
 
-STAGES = ("ingestion", "processing", "storage", "cache")
+EMBEDDED_SNAPSHOT_BYTES = 2 << 20  # of a partition behind its snapshot: the embedded broker keeps 5 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,10 @@ class Wiring:
         """Identity of the log behind market.events. Raises NotConnectedError, PermanentError."""
         return (await resolve_log_ids(self.settings.kafka, [EVENTS]))[EVENTS]
 
+    async def derived_logs(self) -> dict[str, str]:
+        """Identities of the logs that processing writes. Raises NotConnectedError, PermanentError."""
+        return await resolve_log_ids(self.settings.kafka, [FEATURES, BARS, BOOKS, GAPS])
+
     async def lowest_sealed(self) -> Mark | None:
         """Up to where this instance's lines and what was made of them are surely in ClickHouse; None = unknown.
 
@@ -80,6 +87,20 @@ class Wiring:
     async def topics(self) -> None:
         """Declared topics exist; drift is said by whoever asks first. Raises NotConnectedError, PermanentError."""
         await ensure_topics(self.settings.kafka, self.settings.retention)
+
+
+class Closing:
+    """A component that lets go of something when its run has ended, however it ended."""
+
+    def __init__(self, component: Component, close: Callable[[], None]) -> None:
+        self._component, self._close = component, close
+
+    async def run(self, ctx: Context) -> None:
+        """See component.Component."""
+        try:
+            await self._component.run(ctx)
+        finally:
+            self._close()
 
 
 def build_ingestion(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
@@ -105,19 +126,27 @@ def build_processing(config: Mapping[str, Any]) -> Component:  # Any: parsed JSO
     """Events -> books, features, bars: a pure function of the log, with snapshots of its state."""
     w = Wiring.of(config)
     partitions = w.partitions(w.settings.processing.instances)
-    processor = ProcessEvents(w.settings, partitions)
+    embedded = is_embedded(w.settings.kafka)
+    processor = RecoverableProcessing(
+        ProcessEvents(w.settings, partitions),
+        SnapshotStore(w.state_dir / "snapshots", w.settings.processing.snapshot_keep),
+        w.settings.processing,
+        derived_ids=w.derived_logs,
+        max_bytes=EMBEDDED_SNAPSHOT_BYTES if embedded else None,
+    )
     sink = KafkaSink(w.settings.kafka, f"processing/{w.instance}")
-    figures = ProcessingFigures(sink, w.anchors("processing"))
+    figures = ProcessingFigures(processor, sink, w.anchors("processing"))
     source = KafkaSource(
         w.settings.kafka,
         EVENTS,
         partitions,
-        start=_from_the_beginning,
-        on_ack=figures.acknowledged,
+        start=processor.start_positions,
+        on_ack=_both(processor.acknowledged, figures.acknowledged),
         group="pipeline-processing",
     )
     figures.source = source
-    return Stage(source, [processor], sink, source_name="kafka", sink_name="kafka", prepare=w.topics, on_tick=figures)
+    stage = Stage(source, [processor], sink, source_name="kafka", sink_name="kafka", prepare=w.topics, on_tick=figures)
+    return Closing(stage, processor.close)
 
 
 def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
@@ -198,7 +227,3 @@ def _to_dead_letters(sink: KafkaSink) -> Callable[[list[DeadLetter]], Awaitable[
         await sink.write(Output(batch=Batch.empty(), dead=letters))
 
     return send
-
-
-async def _from_the_beginning(bounds: LogBounds) -> dict[int, int]:
-    return dict(bounds.beginning)
