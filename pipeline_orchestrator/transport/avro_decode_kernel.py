@@ -124,7 +124,10 @@ def _skip_longs(data, at, end):  # type: ignore[no-untyped-def]
 def _decode_row(  # type: ignore[no-untyped-def]
     data, at, end, schema_id, ops, null_branch, symbols, slots, null_slots, row, wide, narrow, begins, lengths, valid
 ):
-    """One payload into row `row` of the matrices; returns OK or why not (the row's cells are then garbage)."""
+    """One payload into row `row` of the matrices; returns OK or why not (the row's cells are then garbage).
+
+    Cells of nulls are not written: they come as zero, a length as -1, `valid` as False.
+    """
     if end - at < 5 or data[at] != 0:
         return NO_FRAME
     found = (
@@ -137,53 +140,49 @@ def _decode_row(  # type: ignore[no-untyped-def]
         return OTHER_SCHEMA
     at += 5
     for f in range(ops.size):
-        op = ops[f]
-        slot = slots[f]
-        present = True
-        if null_branch[f] != NOT_NULLABLE:
+        null = null_branch[f]
+        if null != NOT_NULLABLE:
+            if at < end and data[at] == null << 1:  # most fields of most rows: their cells are prepared as null
+                at += 1
+                continue
             branch, at, error = _get_long(data, at, end)
             if error != OK:
                 return error
-            if branch < 0 or branch > 1:
+            if branch == null:
+                continue
+            if branch != 1 - null:
                 return UNION
-            present = branch != null_branch[f]
-            valid[null_slots[f], row] = present
+            valid[null_slots[f], row] = True
+        op = ops[f]
+        slot = slots[f]
         if op == LONG:
-            value = np.int64(0)
-            if present:
-                value, at, error = _get_long(data, at, end)
-                if error != OK:
-                    return error
+            value, at, error = _get_long(data, at, end)
+            if error != OK:
+                return error
             wide[slot, row] = value
         elif op in (INT, ENUM):
-            value = np.int64(0)
-            if present:
-                value, at, error = _get_long(data, at, end)
-                if error != OK:
-                    return error
-                if op == ENUM and (value < 0 or value >= symbols[f]):
-                    return SYMBOL
-                if value < -2147483648 or value > 2147483647:
-                    return INT_RANGE
+            value, at, error = _get_long(data, at, end)
+            if error != OK:
+                return error
+            if op == ENUM and (value < 0 or value >= symbols[f]):
+                return SYMBOL
+            if value < -2147483648 or value > 2147483647:
+                return INT_RANGE
             narrow[slot, row] = value
         elif op == BOOLEAN:
-            value = np.int64(0)
-            if present:
-                if at >= end:
-                    return TRUNCATED
-                if data[at] > 1:
-                    return BOOL
-                value = np.int64(data[at])
-                at += 1
-            narrow[slot, row] = value
+            if at >= end:
+                return TRUNCATED
+            if data[at] > 1:
+                return BOOL
+            narrow[slot, row] = np.int64(data[at])
+            at += 1
         elif op == DOUBLE:
+            if end - at < 8:
+                return TRUNCATED
             bits = np.uint64(0)
-            if present:
-                if end - at < 8:
-                    return TRUNCATED
-                for i in range(8):
-                    bits |= np.uint64(data[at + i]) << np.uint64(8 * i)
-                at += 8
+            for i in range(8):
+                bits |= np.uint64(data[at + i]) << np.uint64(8 * i)
+            at += 8
             wide[slot, row] = np.int64(bits)
         elif op == LIST:
             begins[slot, row] = at
@@ -192,21 +191,18 @@ def _decode_row(  # type: ignore[no-untyped-def]
                 return error
             lengths[slot, row] = items
         else:
-            size = np.int64(-1)
-            if present:
-                size, at, error = _get_long(data, at, end)
-                if error != OK:
-                    return error
-                if size < 0:
-                    return LENGTH
-                if size > end - at:
-                    return TRUNCATED
-                if op != BYTES and not _is_utf8(data, at, at + size):
-                    return UTF8
+            size, at, error = _get_long(data, at, end)
+            if error != OK:
+                return error
+            if size < 0:
+                return LENGTH
+            if size > end - at:
+                return TRUNCATED
+            if op != BYTES and not _is_utf8(data, at, at + size):
+                return UTF8
             begins[slot, row] = at
             lengths[slot, row] = size
-            if present:
-                at += size
+            at += size
     return OK if at == end else LEFTOVER
 
 
@@ -230,8 +226,9 @@ def decode_rows(  # type: ignore[no-untyped-def]
 ):
     """Decode payloads `data[begin:end]`; good ones fill the matrices from column 0 without holes.
 
-    `errors[i]` tells why payload i was refused (OK = it was not). In `begins`/`lengths` a null string has length
-    -1; a list's length is its number of items. Returns the number of good rows.
+    They come prepared as all null (see _decode_row). `errors[i]` tells why payload i was refused (OK = it was not).
+    In `begins`/`lengths` a null string has length -1; a list's length is its number of items. Returns the number of
+    good rows.
     """
     row = 0
     for i in range(payload_begins.size):
@@ -255,6 +252,11 @@ def decode_rows(  # type: ignore[no-untyped-def]
         errors[i] = error
         if error == OK:
             row += 1
+        else:
+            wide[:, row] = 0
+            narrow[:, row] = 0
+            lengths[:, row] = -1
+            valid[:, row] = False
     return row
 
 

@@ -49,8 +49,10 @@ class AvroReader:
         wide = np.frombuffer(wide_buffer, np.int64).reshape(self._wide, count)
         narrow = np.frombuffer(narrow_buffer, np.int32).reshape(self._narrow, count)
         places = np.empty((self._spans, count), np.int64)
-        lengths = np.empty((self._spans, count), np.int64)
-        valid = np.empty((self._nullable, count), np.bool_)
+        lengths = np.full((self._spans, count), -1, np.int64)
+        valid = np.zeros((self._nullable, count), np.bool_)
+        wide.fill(0)
+        narrow.fill(0)
         plan = self._plan
         rows = kernel.decode_rows(
             data,
