@@ -121,5 +121,11 @@ class KafkaNode:
 
 
 def new_cluster_id() -> str:
-    """22 characters of URL-safe base64 over 16 random bytes, as Kafka writes cluster ids."""
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
+    """22 characters of URL-safe base64 over 16 random bytes, as Kafka writes cluster ids.
+
+    Never with a leading dash (like Kafka's own generator): its command line would take it for an option.
+    """
+    while True:
+        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
+        if not text.startswith("-"):
+            return text
