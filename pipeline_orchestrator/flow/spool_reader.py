@@ -127,7 +127,8 @@ class SpoolSource:
         if chunk is None:
             self._wake.clear()
             try:
-                await asyncio.wait_for(self._wake.wait(), IDLE_SECONDS)
+                async with asyncio.timeout(IDLE_SECONDS):  # wait_for of 3.11 can swallow a cancellation
+                    await self._wake.wait()
             except TimeoutError:
                 return None
             chunk = self._next_chunk()

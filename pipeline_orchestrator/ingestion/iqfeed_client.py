@@ -205,6 +205,7 @@ def _reason(error: BaseException) -> str:
 async def _until(stop: asyncio.Event, seconds: float) -> None:
     """Sleep, but no longer than until `stop`."""
     try:
-        await asyncio.wait_for(stop.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await stop.wait()
     except TimeoutError:
         return

@@ -106,6 +106,19 @@ class Running:
             self.sender_ctx.drain.set()
             await asyncio.wait_for(self._sending, 20)
 
+    async def spooled(self, needle: bytes, connection: str = "level1") -> None:
+        """Wait until the newest line of a connection in the spool holds `needle`."""
+        journal, appended = self.reader.journal, asyncio.Event()
+        journal.spool.on_append.append(appended.set)
+        async with asyncio.timeout(20):
+            while connection not in journal.last or needle not in journal.last[connection].line:
+                await asyncio.sleep(0)  # the frame is on disk before the journal takes note of it
+                if connection in journal.last and needle in journal.last[connection].line:
+                    break
+                await appended.wait()
+                appended.clear()
+        journal.spool.on_append.remove(appended.set)
+
     async def kill(self) -> None:
         """As if the process had died: nothing is said, nothing is drained."""
         for task in (self._reading, self._sending):
