@@ -202,6 +202,26 @@ async def test_sigterm_to_one_worker_drains_it_and_it_is_replaced(tmp_path: Path
         assert [line.split()[1] for line in journal.read_text().splitlines()][:3] == ["start#1", "ready", "drained"]
 
 
+async def test_workers_wait_for_a_slow_seed_and_say_so(tmp_path: Path) -> None:
+    slow = ("pipeline_orchestrator.worker", "tests.doubles.components:hesitate")
+    pipeline = orchestrator(tmp_path, spec("storage/0"), preload=slow)
+    await pipeline.start(wait=False)
+    await until(lambda: "waits for the seed: calling" in pipeline.supervisor.views()[0].cause)
+    await pipeline.supervisor.wait_ready()
+    assert pipeline.supervisor.views()[0].cause == ""
+    await pipeline.stop()
+
+
+async def test_what_the_seed_cannot_load_is_said_and_left_to_the_workers(tmp_path: Path) -> None:
+    broken = ("no.such.module", "tests.doubles.components:build_worker", "pipeline_orchestrator.worker")
+    async with running(orchestrator(tmp_path, spec("storage/0"), preload=broken)):
+        (ready,) = [event for event in log_events(tmp_path) if event["event"] == "seed_ready"]
+        assert ready["level"] == "WARNING"
+        assert "No module named" in ready["line"]
+        assert "build_worker" in ready["line"]
+        assert "threads=1" in ready["line"]
+
+
 async def test_workers_never_import_pandas(tmp_path: Path) -> None:
     async with running(orchestrator(tmp_path, spec("processing/0", builder="heavy"))) as pipeline:
         maps = Path(f"/proc/{pid_of(pipeline, 'processing/0')}/maps").read_text()

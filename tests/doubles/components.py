@@ -52,6 +52,8 @@ class ScriptedComponent:
         self.note(ctx, "ready")
         if fault == "block_loop":
             threading.Event().wait()
+        while fault == "busy_loop":
+            pass
         if fault == "stuck_await":
             await asyncio.Event().wait()
         if fault == "abort":
@@ -93,6 +95,11 @@ class ScriptedComponent:
 
 def build_worker(config: Mapping[str, Any]) -> ScriptedComponent:
     return ScriptedComponent(config)
+
+
+def hesitate() -> None:
+    """Something slow to load, for a seed."""
+    threading.Event().wait(1.0)
 
 
 class HeavyComponent(ScriptedComponent):

@@ -84,7 +84,8 @@ def parent_of(pid: int) -> int:
 
 def log_events(pipeline_dir: Path) -> list[Mapping[str, str]]:
     """The log as {"level", "logger", "event", "line"}."""
-    lines = (pipeline_dir / "logs" / "pipeline_orchestrator.log").read_text().splitlines()
+    log = pipeline_dir / "logs" / "pipeline_orchestrator.log"
+    lines = log.read_text().splitlines() if log.exists() else []
     parts = [line.split(" ", 4) for line in lines]
     return [{"level": p[1], "logger": p[2], "event": p[3], "line": line} for p, line in zip(parts, lines, strict=True)]
 

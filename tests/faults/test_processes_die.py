@@ -83,8 +83,11 @@ async def test_a_frozen_worker_is_hung_not_down_and_its_stacks_are_saved(tmp_pat
 
 
 @PROCESSES
-async def test_a_blocked_loop_is_found_and_the_dump_names_the_line(tmp_path: Path, placement: Placement) -> None:
-    one = alone(tmp_path, "processing/0", placement=placement, fault="block_loop", faulty_incarnations=1)
+@pytest.mark.parametrize("fault", ["block_loop", "busy_loop"])
+async def test_a_blocked_loop_is_found_and_the_dump_names_the_line(
+    tmp_path: Path, placement: Placement, fault: str
+) -> None:
+    one = alone(tmp_path, "processing/0", placement=placement, fault=fault, faulty_incarnations=1)
     async with running(orchestrator(tmp_path, one, hung_seconds=1.5)) as pipeline:
         await until(lambda: came_back(pipeline, "processing/0"))
         (dump,) = (tmp_path / "dumps").glob("processing-0-*.txt")
@@ -108,6 +111,22 @@ async def test_death_of_the_seed_restarts_seed_and_workers_with_the_cause_named(
         assert len(exits) == 3
         assert all("code=unknown" in line and "seed process died (SIGKILL)" in line for line in exits)
         assert lines(tmp_path, "component_raised") == []
+
+
+async def test_a_seed_that_cannot_start_is_named_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline_orchestrator.supervisor.seed_process.child_environment", lambda: {"PYTHONHOME": "/x"})
+    pipeline = orchestrator(tmp_path, alone(tmp_path, "storage/0"))
+    await pipeline.start(wait=False)
+    try:
+        died = await until(lambda: len(lines(tmp_path, "seed_died")) >= 2 and lines(tmp_path, "seed_died"))
+        assert "seed process died (exit code 1)" in died[0]
+        assert "encodings" in died[0]
+        monkeypatch.undo()
+        await until(lambda: state_of(pipeline, "storage/0") == "running")
+    finally:
+        await pipeline.stop()
 
 
 async def test_a_frozen_seed_is_replaced_with_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
