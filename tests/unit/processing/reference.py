@@ -1,0 +1,500 @@
+"""What processing must do, as plain Python: dicts, ints and Fractions, one event at a time, nothing fast.
+
+Written from the design, not from the kernels; the tests compare both on the same events. One object is one partition.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+SECOND = 1_000_000
+LENGTHS = {"1s": SECOND, "1m": 60 * SECOND}
+DEPTH_KINDS = {"order_add", "order_change", "order_delete", "level_set", "level_delete", "depth_clear"}
+Row = dict[str, Any]
+
+
+def half_even(value: Fraction) -> int:
+    return round(value)  # Python's round is half to even
+
+
+@dataclass
+class Bar:
+    trades: list[tuple[int, int, int]] = field(default_factory=list)  # time, price, size of C and E, in log order
+    odd: list[int] = field(default_factory=list)  # sizes of O
+    date: int | None = None
+    published: bool = False
+    changed: bool = True
+    revision: int = 0
+    gap: bool = False
+
+
+@dataclass
+class Symbol:
+    name: str
+    instance: int = -1
+    trust: str = "none"
+    need_summary: bool = True
+    begun: bool = False
+    levels: dict[str, dict[int, int]] = field(default_factory=lambda: {"bid": {}, "ask": {}})
+    level1: tuple[int | None, int | None, int | None, int | None] = (None, None, None, None)
+    previous: tuple[int | None, int | None, int | None, int | None] = (None, None, None, None)
+    source: str = "none"
+    mid: tuple[int, int] | None = None  # bid + ask, time
+    variance: float | None = None
+    date: int | None = None
+    traded: list[tuple[int, int]] = field(default_factory=list)
+    last: tuple[int, int] | None = None
+    bars: dict[str, dict[int, Bar]] = field(default_factory=lambda: {"1s": {}, "1m": {}})
+    ended: dict[str, tuple[tuple[int, int], int | None]] = field(default_factory=dict)
+    unshown: bool = False
+
+    def top(self, n: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        bids = sorted(self.levels["bid"].items(), reverse=True)[:n]
+        asks = sorted(self.levels["ask"].items())[:n]
+        return bids, asks
+
+    def shown_trust(self) -> str:
+        bids, asks = self.top(1)
+        if self.trust == "valid" and bids and asks and bids[0][0] >= asks[0][0]:
+            return "crossed"
+        return self.trust
+
+
+@dataclass
+class Instance:
+    mark: tuple[int, int, int] | None = None
+    clock: int | None = None
+    shown: int | None = None
+    begun: dict[str, tuple[tuple[int, int], int | None]] = field(default_factory=dict)  # connection -> gap, from
+    closed: dict[str, tuple[tuple[int, int], int | None]] = field(default_factory=dict)
+
+
+class Reference:
+    def __init__(
+        self, partition: int, *, levels: int = 5, books: str = "change", keep_s: float = 7200, halflife_s: float = 60
+    ) -> None:
+        self.partition, self.levels, self.books = partition, levels, books
+        self.keep = round(keep_s * SECOND)
+        self.decay = math.log(2) / 60
+        self.symbols: dict[str, Symbol] = {}
+        self.instances: dict[int, Instance] = {}
+        self.gaps: dict[str, Row] = {}
+        self.out: dict[str, list[Row]] = {
+            "market.features": [],
+            "market.bars": [],
+            "market.books": [],
+            "market.gaps": [],
+        }
+
+    # -- output
+
+    def emit(self, topic: str, row: Row, offset: int, **columns: Any) -> None:
+        source = {
+            "src_instance": row["instance"],
+            "src_epoch": row["epoch"],
+            "src_seq": row["seq"],
+            "src_idx": row["idx"],
+            "src_partition": self.partition,
+            "src_offset": offset,
+            "recv_time_us": row["recv_time_us"],
+        }
+        same = [each for each in self.out[topic] if each["src_offset"] == offset]
+        self.out[topic].append(source | {"out": len(same)} | columns)
+
+    def gap_open(self, symbol: Symbol, connection: str) -> bool:
+        instance = self.instances[symbol.instance]
+        if connection not in instance.begun:
+            return False
+        gap = instance.begun[connection][0]
+        ended = [each[connection][0] for each in (symbol.ended, instance.closed) if connection in each]
+        return all(gap > other for other in ended)
+
+    # -- events
+
+    def take(self, row: Row, offset: int) -> None:
+        instance = self.instances.setdefault(row["instance"], Instance())
+        identity = (row["epoch"], row["seq"], row["idx"])
+        if instance.mark is not None and identity <= instance.mark:
+            return
+        instance.mark = identity
+        symbol = None
+        if row.get("symbol") is not None:
+            symbol = self.symbols.setdefault(row["symbol"], Symbol(row["symbol"]))
+        kind = row["kind"]
+        featured = kind in DEPTH_KINDS | {"trade", "quote"}
+        read_by = featured or kind in {"connected", "lost", "subscribed", "unsubscribed", "gap", "other"}
+        if symbol is not None and read_by and symbol.instance != row["instance"]:
+            symbol.instance, symbol.ended = row["instance"], {}
+        if featured:
+            if symbol is None:
+                return
+            before = symbol.top(self.levels)
+            old = row.get("replay_of") is not None or row["source"] == "H"
+            if kind == "trade":
+                self.trade(row, offset, symbol, instance, old)
+            elif kind == "quote" and not old:
+                self.quote(row, symbol)
+            elif not old:
+                self.depth(row, symbol)
+            self.feature(row, offset, symbol)
+            if symbol.top(self.levels) != before:
+                self.show(row, offset, symbol)
+        elif kind == "clock":
+            if row["port"] == "level1" and row.get("event_time_us") is not None:
+                self.clock(row, offset, instance)
+            elif row["port"] == "level2":
+                for other in self.of(row["instance"]):
+                    if other.trust == "resyncing" and other.begun:
+                        other.trust = "valid"
+                        self.show(row, offset, other)
+        elif kind in {"connected", "lost", "subscribed", "unsubscribed"}:
+            self.connection(row, offset, symbol)
+        elif kind == "gap":
+            self.gap(row, offset, symbol, instance)
+        elif kind == "other" and symbol is not None and row["port"] == "level2":
+            raw = row.get("raw") or b""
+            if raw.startswith((b"q,", b"n,")):
+                self.empty(row, offset, symbol, "none", need_summary=False)
+
+    def of(self, instance: int) -> list[Symbol]:
+        return sorted((each for each in self.symbols.values() if each.instance == instance), key=lambda each: each.name)
+
+    def empty(self, row: Row, offset: int, symbol: Symbol, trust: str, need_summary: bool | None = None) -> None:
+        had = any(symbol.levels.values())
+        symbol.levels = {"bid": {}, "ask": {}}
+        symbol.trust, symbol.begun = trust, False
+        if need_summary is not None:
+            symbol.need_summary = need_summary
+        if had:
+            self.show(row, offset, symbol)
+
+    def connection(self, row: Row, offset: int, symbol: Symbol | None) -> None:
+        raw = row.get("raw") or b""
+        connection = json.loads(raw)["connection"] if raw.startswith(b"{") else row["port"]
+        kind = row["kind"]
+        if symbol is not None:
+            if connection == "level2" and kind == "subscribed":
+                self.empty(row, offset, symbol, "resyncing", need_summary=True)
+            elif connection == "level2" and kind == "unsubscribed":
+                self.empty(row, offset, symbol, "none", need_summary=True)
+            elif connection == "level1" and kind == "unsubscribed":
+                symbol.level1 = (None, None, None, None)
+        elif connection == "level2":
+            for other in self.of(row["instance"]):
+                if kind == "lost" and other.trust != "none":
+                    self.empty(row, offset, other, "stale")
+                elif kind == "connected" and other.trust == "stale":
+                    self.empty(row, offset, other, "resyncing", need_summary=True)
+
+    def gap(self, row: Row, offset: int, symbol: Symbol | None, instance: Instance) -> None:
+        try:
+            fact = json.loads(row["raw"])
+        except ValueError:
+            return
+        connection, gap_id, phase = fact["connection"], fact["gap_id"], fact["phase"]
+        gap = tuple(int(part) for part in gap_id.split(":"))[1:]
+        assert len(gap) == 2
+        place = fact["from" if phase == "begin" else "to"]
+        if phase == "begin":
+            self.gaps.setdefault(gap_id, fact)
+        known = self.gaps.get(gap_id)
+        if symbol is not None or self.partition == 0:
+            start = (known or {}).get("from", {})
+            end = {} if phase == "begin" else place
+            self.emit(
+                "market.gaps",
+                row,
+                offset,
+                gap_id=gap_id,
+                symbol=row.get("symbol"),
+                port=connection,
+                cause=(known or {}).get("cause", "unknown"),
+                state="open" if phase == "begin" else "closed",
+                from_time_us=start.get("event_time_us"),
+                from_epoch=start.get("epoch"),
+                from_seq=start.get("seq"),
+                to_time_us=end.get("event_time_us"),
+                to_epoch=end.get("epoch"),
+                to_seq=end.get("seq"),
+                detail=None,
+                revision=0 if phase == "begin" else 1,
+            )
+        if phase == "closed":
+            self.gaps.pop(gap_id, None)
+        time = place.get("event_time_us")
+        if phase == "begin" and symbol is None:
+            instance.begun[connection] = (gap, time)
+            for other in self.of(row["instance"]):
+                if connection == "level2" and other.trust != "none":
+                    self.empty(row, offset, other, "stale")
+                if connection == "level1":
+                    for interval, bars in other.bars.items():
+                        for begin, bar in bars.items():
+                            if not bar.published and (time is None or begin + LENGTHS[interval] > time):
+                                bar.gap = True
+        elif phase == "end" and symbol is not None:
+            symbol.ended[connection] = (gap, instance.clock if time is None else time)
+        elif phase == "closed" and symbol is None:
+            instance.closed[connection] = (gap, instance.clock if time is None else time)
+
+    # -- Level 1 and depth
+
+    def quote(self, row: Row, symbol: Symbol) -> None:
+        sides = []
+        for side in ("bid", "ask"):
+            price, size = row.get(side), row.get(f"{side}_size")
+            if price is None or (price == 0 and not size):
+                price, size = None, None
+            sides += [price, size]
+        symbol.level1 = (sides[0], sides[1], sides[2], sides[3])
+
+    def trade(self, row: Row, offset: int, symbol: Symbol, instance: Instance, old: bool) -> None:
+        if not old and any(row.get(name) is not None for name in ("bid", "bid_size", "ask", "ask_size")):
+            self.quote(row, symbol)
+        price, size, basis, date = row.get("price"), row.get("size"), row.get("basis"), row.get("trading_date")
+        if price is None or size is None or size < 0 or basis is None:
+            return
+        if date is not None and (symbol.date is None or (date > symbol.date and not old)):
+            symbol.date, symbol.traded = date, []
+        if basis in "CE":
+            if date is None or date == symbol.date:
+                symbol.traded.append((price, size))
+            if not old:
+                symbol.last = (price, size)
+        time = row.get("event_time_us")
+        if time is None:
+            return
+        missed = []
+        for interval, length in LENGTHS.items():
+            begin = time - time % length
+            if instance.clock is not None and begin + length + self.keep < instance.clock:
+                missed.append(interval)
+                continue
+            bars = symbol.bars[interval]
+            if begin not in bars:
+                bars[begin] = Bar(date=date, gap=self.reaches(symbol, instance, begin, begin + length))
+            bar = bars[begin]
+            bar.changed = True
+            bar.date = date if bar.date is None else bar.date
+            if basis in "CE":
+                bar.trades.append((time, price, size))
+            else:
+                bar.odd.append(size)
+        if missed:
+            length = LENGTHS[missed[-1]]
+            self.emit(
+                "market.gaps",
+                row,
+                offset,
+                gap_id=f"{row['instance']}:{row['epoch']}:{row['seq']}",
+                symbol=symbol.name,
+                port="level1",
+                cause="bar_not_revised",
+                state="unresolved",
+                from_time_us=time - time % length,
+                from_epoch=None,
+                from_seq=None,
+                to_time_us=time - time % length + length,
+                to_epoch=None,
+                to_seq=None,
+                detail=json.dumps({"intervals": missed}),
+                revision=0,
+            )
+
+    def reaches(self, symbol: Symbol, instance: Instance, begin: int, end: int) -> bool:
+        if "level1" not in instance.begun:
+            return False
+        gap, start = instance.begun["level1"]
+        until: float | None = math.inf
+        for known in (instance.closed, symbol.ended):
+            if "level1" in known and known["level1"][0] >= gap:
+                until = known["level1"][1]
+        return (start is None or end > start) and until is not None and begin < until
+
+    def depth(self, row: Row, symbol: Symbol) -> None:
+        side, price, size = row.get("side"), row.get("price"), row.get("size")
+        if row["kind"] == "depth_clear":
+            for each in ("bid", "ask") if side is None else (side,):
+                symbol.levels[each] = {}
+            if symbol.trust == "valid":
+                symbol.trust, symbol.need_summary = "resyncing", False
+            if symbol.trust == "resyncing":
+                symbol.begun = False
+        elif row["kind"] in {"level_set", "level_delete"} and side is not None and price is not None:
+            if row["kind"] == "level_delete" or (size is not None and size <= 0):
+                symbol.levels[side].pop(price, None)
+            elif size is not None:
+                symbol.levels[side][price] = size
+                if symbol.trust == "none":
+                    symbol.trust = "resyncing"
+                if symbol.trust == "resyncing" and (row["summary"] or not symbol.need_summary):
+                    symbol.begun = True
+
+    def show(self, row: Row, offset: int, symbol: Symbol) -> None:
+        if self.books == "off":
+            return
+        if self.books != "change":
+            symbol.unshown = True
+            return
+        self.book(row, offset, symbol)
+
+    def book(self, row: Row, offset: int, symbol: Symbol) -> None:
+        bids, asks = symbol.top(self.levels)
+        symbol.unshown = False
+        self.emit(
+            "market.books",
+            row,
+            offset,
+            symbol=symbol.name,
+            trading_date=row.get("trading_date"),
+            event_time_us=row.get("event_time_us"),
+            book_state=symbol.shown_trust(),
+            bid_prices=[price for price, _ in bids],
+            bid_sizes=[size for _, size in bids],
+            ask_prices=[price for price, _ in asks],
+            ask_sizes=[size for _, size in asks],
+            gap_flag=self.gap_open(symbol, "level2"),
+        )
+
+    # -- bars
+
+    def clock(self, row: Row, offset: int, instance: Instance) -> None:
+        clock = row["event_time_us"]
+        instance.clock = clock
+        period = None
+        if self.books not in {"change", "off"}:
+            number = clock // (int(self.books.removesuffix("s")) * SECOND)
+            if instance.shown is None or number > instance.shown:
+                instance.shown = period = number
+        for symbol in self.of(row["instance"]):
+            for interval, length in LENGTHS.items():
+                bars = symbol.bars[interval]
+                for begin in sorted(bars):
+                    bar = bars[begin]
+                    if bar.changed and begin + length <= clock:
+                        bar.revision += bar.published
+                        bar.published, bar.changed = True, False
+                        self.bar(row, offset, symbol, interval, begin, bar)
+                for begin in [each for each, bar in bars.items() if not bar.changed]:
+                    if begin + length + self.keep < clock:
+                        del bars[begin]
+            if period is not None and symbol.unshown:
+                self.book(row, offset, symbol)
+
+    def bar(self, row: Row, offset: int, symbol: Symbol, interval: str, begin: int, bar: Bar) -> None:
+        in_time = sorted(bar.trades, key=lambda each: each[0])  # stable: equal times stay in log order
+        prices = [price for _, price, _ in in_time]
+        volume = sum(size for _, _, size in in_time)
+        self.emit(
+            "market.bars",
+            row,
+            offset,
+            symbol=symbol.name,
+            trading_date=bar.date,
+            interval=interval,
+            open_time_us=begin,
+            event_time_us=row["event_time_us"],
+            open=prices[0] if prices else None,
+            high=max(prices, default=None),
+            low=min(prices, default=None),
+            close=prices[-1] if prices else None,
+            volume=volume,
+            vwap=half_even(Fraction(sum(p * s for _, p, s in in_time), volume)) if volume else None,
+            trade_count=len(prices),
+            odd_lot_volume=sum(bar.odd),
+            odd_lot_count=len(bar.odd),
+            final=True,
+            revision=bar.revision,
+            gap_flag=bar.gap,
+        )
+
+    # -- features
+
+    def feature(self, row: Row, offset: int, symbol: Symbol) -> None:
+        trust = symbol.shown_trust()
+        if trust == "valid":
+            source = "depth"
+            bids, asks = symbol.top(1)
+            quote = (*(bids[0] if bids else (None, None)), *(asks[0] if asks else (None, None)))
+        elif symbol.level1[0] is not None or symbol.level1[2] is not None:
+            source, quote = "level1", symbol.level1
+        else:
+            source, quote = "none", (None, None, None, None)
+        flow = None
+        if source != symbol.source:
+            symbol.mid = None
+        elif None not in quote and None not in symbol.previous:
+            flow = self.flow(symbol.previous, quote)
+        symbol.source, symbol.previous = source, quote
+        bid, bid_size, ask, ask_size = quote
+        self.track(row.get("event_time_us"), symbol, bid, ask)
+        spread = mid = micro = imbalance = volatility = reason = None
+        if bid is not None and ask is not None:
+            spread, mid = ask - bid, half_even(Fraction(bid + ask, 2))
+            if bid_size is not None and ask_size is not None and bid_size + ask_size > 0:
+                total = bid_size + ask_size
+                micro = half_even(Fraction(bid * ask_size + ask * bid_size, total))
+                imbalance = (bid_size - ask_size) / total
+            else:
+                reason = "no_size"
+            if symbol.variance is not None:
+                volatility = math.sqrt(symbol.variance)
+        elif source == "none":
+            reason = f"book_{trust}"
+        elif bid is None:
+            reason = "no_quote" if ask is None else "no_bid"
+        else:
+            reason = "no_ask"
+        volume = sum(size for _, size in symbol.traded)
+        self.emit(
+            "market.features",
+            row,
+            offset,
+            symbol=symbol.name,
+            trading_date=row.get("trading_date"),
+            kind=row["kind"],
+            event_time_us=row.get("event_time_us"),
+            best_bid=bid,
+            best_bid_size=bid_size,
+            best_ask=ask,
+            best_ask_size=ask_size,
+            spread=spread,
+            mid=mid,
+            microprice=micro,
+            imbalance=imbalance,
+            order_flow_imbalance=flow,
+            vwap=half_even(Fraction(sum(p * s for p, s in symbol.traded), volume)) if volume else None,
+            volatility=volatility,
+            last_price=symbol.last[0] if symbol.last else None,
+            last_size=symbol.last[1] if symbol.last else None,
+            book_state=trust,
+            book_source=source,
+            null_reason=reason,
+            gap_flag=self.gap_open(symbol, "level1") or self.gap_open(symbol, "level2"),
+        )
+
+    def flow(self, before: Any, after: Any) -> int:
+        old_bid, old_bid_size, old_ask, old_ask_size = before
+        bid, bid_size, ask, ask_size = after
+        bid_part = (bid_size if bid >= old_bid else 0) - (old_bid_size if bid <= old_bid else 0)
+        ask_part = (ask_size if ask <= old_ask else 0) - (old_ask_size if ask >= old_ask else 0)
+        return int(bid_part - ask_part)
+
+    def track(self, time: int | None, symbol: Symbol, bid: int | None, ask: int | None) -> None:
+        if bid is None or ask is None or bid + ask <= 0:
+            symbol.mid = None
+        elif time is not None and symbol.mid is None:
+            symbol.mid = (bid + ask, time)
+        elif time is not None and symbol.mid is not None and time > symbol.mid[1]:
+            seconds = (time - symbol.mid[1]) / SECOND
+            squared = math.log((bid + ask) / symbol.mid[0]) ** 2 / seconds
+            if symbol.variance is None:
+                symbol.variance = squared
+            else:
+                gone = -math.expm1(-self.decay * seconds)  # 1 - exp(...) without losing its digits
+                symbol.variance = math.exp(-self.decay * seconds) * symbol.variance + gone * squared
+            symbol.mid = (bid + ask, time)
