@@ -31,6 +31,7 @@ UNREACHABLE_SECONDS = 10.0
 """How long a needed service may be away during a start before the start gives up on it."""
 
 Document = Mapping[str, Any]  # JSON
+_FIRST_TO_NEED = {"kafka": "processing/", "clickhouse": "storage/", "redis": "cache/"}
 
 _outliving_us: list[subprocess.Popen[bytes]] = []
 """Daemons are not waited for; held, so that their Popen does not warn of it."""
@@ -204,13 +205,13 @@ def await_ready(request: Request, timeout: float, say: Callable[[str, Document],
 def _unreachable(document: Document) -> CliError | None:
     services: Mapping[str, Document] = document.get("infrastructure_status") or {}
     waiting = [name for name, each in (document.get("components") or {}).items() if each["state"] not in READY]
-    for name in ("kafka", "clickhouse", "redis"):
+    for name, first in _FIRST_TO_NEED.items():
         service = services.get(name) or {}
         if service.get("state") == "unreachable" and service.get("mode") != "embedded" and waiting:
             detail = f" ({service['detail']})" if service.get("detail") else ""
+            blamed = next((each for each in waiting if each.startswith(first)), waiting[0])
             return CliError(
-                f"cannot start {waiting[0]}: no answer from {service.get('address')} for "
-                f"{UNREACHABLE_SECONDS:g} s{detail}",
+                f"cannot start {blamed}: no answer from {service.get('address')} for {UNREACHABLE_SECONDS:g} s{detail}",
                 exit_code=Exit.UNAVAILABLE,
                 code="unreachable",
                 evidence={"service": name, **service, "waiting": waiting},
