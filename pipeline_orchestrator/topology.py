@@ -17,7 +17,7 @@ from typing import Any
 
 from config.sections import Settings
 from config.settings import restore
-from pipeline_orchestrator.component import Component, ComponentSpec, Context, Placement
+from pipeline_orchestrator.component import Component, Context
 from pipeline_orchestrator.flow.batcher import BatchingSource
 from pipeline_orchestrator.flow.parts import Part, Parts
 from pipeline_orchestrator.flow.stage import Stage

@@ -95,7 +95,7 @@ def market_rows(line: Line) -> list[dict[str, Any]]:
 async def test_every_line_that_the_feed_sent_becomes_one_event(tmp_path: Path, line: Line) -> None:
     orchestrator = orchestrator_for(config(tmp_path))
     await orchestrator.start()
-    assert orchestrator.snapshot().status == "running"
+    await until(lambda: orchestrator.snapshot().status == "running")
     kinds = {"trade", "quote", "level_set", "level_delete"}
     await until(lambda: sum(row["kind"] in kinds and not row["summary"] for row in line.rows(EVENTS)) >= LINES)
     await orchestrator.stop()
