@@ -71,8 +71,8 @@ class Store:
         config = self.config
         try:
             # No database here: it may not exist before the first migration; every name is qualified.
-            client: AsyncClient = await asyncio.wait_for(
-                clickhouse_connect.get_async_client(
+            async with asyncio.timeout(self.query_timeout):
+                client: AsyncClient = await clickhouse_connect.get_async_client(
                     host=config.host,
                     port=config.port,
                     username=config.username,
@@ -82,9 +82,7 @@ class Store:
                     connect_timeout=3,
                     send_receive_timeout=int(self.insert_timeout) + 5,
                     connector_limit=16,
-                ),
-                self.query_timeout,
-            )
+                )
         except (ClickHouseError, OSError, TimeoutError) as error:
             raise NotConnectedError(
                 f"cannot reach ClickHouse at {self.address}: {_short(error)}",
@@ -117,7 +115,8 @@ class Store:
 
     async def _guarded(self, call: Any) -> Any:  # Any: a coroutine of the client, which has no types
         try:
-            return await asyncio.wait_for(call, self.query_timeout)
+            async with asyncio.timeout(self.query_timeout):
+                return await call
         except TimeoutError as error:
             raise UncertainError(
                 f"ClickHouse at {self.address} did not answer within {self.query_timeout:g} s"
@@ -140,16 +139,14 @@ class Store:
             "throw_on_max_partitions_per_insert_block": 0,
         }
         try:
-            summary = await asyncio.wait_for(
-                self.client.raw_insert(
+            async with asyncio.timeout(self.insert_timeout):
+                summary = await self.client.raw_insert(
                     self.table(table),
                     column_names=rows.schema.names,
                     insert_block=_pieces(stream),
                     settings=settings,
                     fmt="ArrowStream",
-                ),
-                self.insert_timeout,
-            )
+                )
         except TimeoutError as error:
             text = f"no answer to an insert of {rows.num_rows} rows within {self.insert_timeout:g} s"
             raise UncertainError(text) from error
@@ -197,7 +194,8 @@ class Store:
         try:
             if self._client is None:
                 return Probe("clickhouse", self.address, None, None, "not connected yet")
-            await asyncio.wait_for(self._client.query("SELECT 1"), 1.0)
+            async with asyncio.timeout(1.0):
+                await self._client.query("SELECT 1")
         except (ClickHouseError, OSError, TimeoutError) as error:
             return Probe("clickhouse", self.address, False, None, _short(error))
         return Probe("clickhouse", self.address, True, (time.perf_counter() - began) * 1e3)

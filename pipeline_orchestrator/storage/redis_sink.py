@@ -109,7 +109,11 @@ class RedisSink:
 
     async def _call(self, work: Callable[[Redis], Any]) -> Any:  # Any: redis-py's answers have no types
         try:
-            return await work(self._connected())
+            answer = await work(self._connected())
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError  # redis-py's wait_for swallows it on Python 3.11 when the answer is there
+            return answer
         except ResponseError as error:
             if isinstance(error, NoScriptError):
                 raise
@@ -262,7 +266,8 @@ class RedisSink:
             retry=Retry(NoBackoff(), 0),
         )
         try:
-            await asyncio.wait_for(client.ping(), self._timeout * 2)
+            async with asyncio.timeout(self._timeout * 2):
+                await client.ping()
         except (RedisError, OSError, TimeoutError) as error:
             return Probe("redis", self.address, False, None, str(error) or type(error).__name__)
         finally:

@@ -12,7 +12,6 @@ import pytest
 from redis.asyncio import Redis
 
 from config.sections import ClickHouseConfig, RedisConfig
-from infrastructure.services.embedded_redis import EmbeddedRedis, build
 from pipeline_orchestrator.errors import ForeignLogError, NotConnectedError, RetryableError
 from pipeline_orchestrator.market.events import FEATURES
 from pipeline_orchestrator.record import Output
@@ -22,33 +21,13 @@ from pipeline_orchestrator.storage.clickhouse_store import Store
 from pipeline_orchestrator.storage.clickhouse_table import ClickHouseTable
 from pipeline_orchestrator.storage.redis_sink import RedisSink
 from pipeline_orchestrator.storage.tables import TABLES
-from tests.doubles.context import FakeContext
 from tests.doubles.embedded import free_port
+from tests.doubles.embedded_redis import EmbeddedRedisTask
 from tests.doubles.market_rows import Log, feature
 
 
-class Server:
-    """An embedded Redis in this loop; `restart()` comes back empty on the same port."""
-
-    def __init__(self, directory: Path) -> None:
-        self.component: EmbeddedRedis = build({"port": free_port(), "data_dir": str(directory)})
-        self.config = RedisConfig(port=self.component.options.port)
-        self._directory = directory
-        self._run: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        self.context = FakeContext(self._directory)
-        self._run = asyncio.create_task(self.component.run(self.context))
-        ready = asyncio.create_task(self.context.became_ready.wait())
-        await asyncio.wait({self._run, ready}, return_when=asyncio.FIRST_COMPLETED, timeout=20)
-        ready.cancel()
-        if self._run.done():
-            self._run.result()
-
-    async def stop(self) -> None:
-        assert self._run is not None
-        self.context.drain.set()
-        await asyncio.wait_for(self._run, 10)
+class Server(EmbeddedRedisTask):
+    """An embedded Redis that can be asked about its values."""
 
     async def values(self) -> dict[str, Any]:
         client = Redis(port=self.config.port)
