@@ -132,7 +132,7 @@ def test_every_flipped_bit_is_caught(tmp_path: Path) -> None:
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << (bit % 8)
         if bit // 8 < header.size:
-            assert form.decode_header(damaged) is None
+            assert form.decode_header(bytes(damaged)) is None
         else:
             assert form.valid_end(bytes(damaged), header.size) <= bit // 8
 

@@ -136,7 +136,9 @@ async def test_a_lost_cursor_sends_everything_that_is_not_compressed(tmp_path: P
     await drain(source)
     await source.close()
     (tmp_path / "cursor").write_bytes(b"rubbish")
-    kept = [int(f.raw.split()[0]) for p in list_segments(tmp_path).values() if p.suffix == ".seg" for f in iter_frames(p)]
+    kept = [
+        int(f.raw.split()[0]) for p in list_segments(tmp_path).values() if p.suffix == ".seg" for f in iter_frames(p)
+    ]
     again = SpoolSource(make(tmp_path))
     await again.open()
     assert await drain(again) == kept

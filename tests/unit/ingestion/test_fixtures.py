@@ -1,0 +1,85 @@
+"""Recorded lines of real feeds, as public repositories keep them, through the kernel."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline_orchestrator.ingestion.line_parser import LineParser
+from pipeline_orchestrator.ingestion.recorded import recorded_frames
+from pipeline_orchestrator.record import DeadLetter
+from tests.unit.ingestion.expected import rows_of
+
+FIXTURES = Path(__file__).resolve().parents[3].parent / "shared" / "fixtures" / "iqfeed"
+pytestmark = pytest.mark.skipif(not FIXTURES.is_dir(), reason=f"recorded lines are not at {FIXTURES}")
+
+
+def parsed(name: str, port: str) -> tuple[list[dict[str, Any]], list[DeadLetter]]:
+    with (FIXTURES / name).open("rb") as file:
+        batch, dead = LineParser().parse(list(recorded_frames(file, port)))
+    return rows_of(batch), dead
+
+
+def level1_names() -> list[str]:
+    return sorted(path.name for path in FIXTURES.glob("l1_*.txt"))
+
+
+@pytest.mark.parametrize("name", level1_names())
+def test_every_recorded_level_1_line_becomes_an_event(name: str) -> None:
+    rows, dead = parsed(name, "level1")
+    assert not dead
+    assert len(rows) == (FIXTURES / name).read_bytes().count(b"\n")
+
+
+def test_level_2_samples_become_events_of_their_type() -> None:
+    rows, dead = parsed("l2_62_samples.txt", "level2")
+    assert not dead
+    assert Counter(row["kind"] for row in rows) == {
+        "order_add": 2,
+        "order_change": 1,
+        "order_delete": 2,
+        "depth_clear": 1,
+        "level_set": 1,
+        "level_delete": 1,
+        "other": 1,
+        "connected": 1,
+        "clock": 1,
+    }
+    (level,) = [row for row in rows if row["kind"] == "level_set"]
+    assert (level["symbol"], level["price"], level["size"], level["order_count"]) == ("@ESM19", 2_938_250_000, 65, 11)
+
+
+@pytest.mark.parametrize(("name", "refused"), [("l2_61_legacy_samples.txt", 1), ("l2_default_protocol_blin.txt", 7)])
+def test_depth_of_older_protocols_is_refused_not_misread(name: str, refused: int) -> None:
+    rows, dead = parsed(name, "level2")
+    assert [letter.reason for letter in dead] == ["unknown_type"] * refused
+    assert {row["kind"] for row in rows} <= {"connected", "lost", "other"}
+
+
+def test_the_summary_before_the_open_is_a_quote_and_the_select_of_two_fields_is_followed() -> None:
+    rows, _ = parsed("l1_61_refresh_aapl.txt", "level1")
+    first, second = [row for row in rows if row["kind"] == "quote"]
+    assert (first["summary"], first["bid"], first["ask_size"]) == (True, 134_620_000, 700)
+    assert first["trading_date"] is None  # no clock yet
+    assert second["trading_date"] is not None
+    rows, _ = parsed("l1_61_select_fields_bid_ask.txt", "level1")
+    (summary,) = [row for row in rows if row["kind"] == "quote"]
+    assert (summary["bid"], summary["ask"], summary["bid_size"]) == (134_620_000, 134_650_000, None)
+
+
+def test_quotes_that_repeat_a_trade_are_no_trades() -> None:
+    rows, _ = parsed("l1_samples_default_layout.txt", "level1")
+    assert [row["kind"] for row in rows] == ["quote"] * 3
+    assert [row["ask_size"] for row in rows] == [900, 800, 100]
+    assert {row["price"] for row in rows} == {None}
+
+
+def test_recorded_corrections() -> None:
+    rows, _ = parsed("l1_62_trade_corrections.txt", "level1")
+    assert [(row["correction"], row["basis"], row["market_center"]) for row in rows] == [
+        ("X", None, 19),
+        ("I", "O", 24),
+    ]
