@@ -15,6 +15,7 @@ from importlib import import_module
 KERNELS: tuple[str, ...] = (
     "pipeline_orchestrator.market.eastern:warm",
     "pipeline_orchestrator.flow.spool_scan:warm",
+    "pipeline_orchestrator.ingestion.line_scan:warm",
     "pipeline_orchestrator.ingestion.line_parser:warm",
     "pipeline_orchestrator.transport.partitioning:warm",
     "pipeline_orchestrator.transport.avro_codec:warm",
@@ -22,6 +23,7 @@ KERNELS: tuple[str, ...] = (
     "pipeline_orchestrator.transport.record_set:warm",
     "pipeline_orchestrator.processing.process_events:warm",
     "pipeline_orchestrator.processing.snapshot_codec:warm",
+    "pipeline_orchestrator.storage.marks:warm",
     "infrastructure.simulator.warm:warm",
 )
 """`module:function` of every warm-up, explicit like the table of builders."""
