@@ -76,14 +76,15 @@ class Dumps:
             return
 
     def last_line(self, path: str) -> str:
-        """The last non-empty line of a kept file: mostly the exception of an interpreter that ended early."""
+        """The last line of a kept file that names an error, else its last one: why an interpreter ended early."""
         try:
             with Path(path).open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
                 lines = file.read().decode("utf-8", "replace").splitlines()
         except OSError:
             return ""
-        return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+        said = [line.strip()[:300] for line in reversed(lines) if line.strip()]
+        return next((line for line in said if "error" in line.lower()), said[0] if said else "")
 
     def _live(self, component_id: str) -> Path:
         return self.directory / f"{component_id.replace('/', '-')}.err"

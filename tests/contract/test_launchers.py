@@ -109,7 +109,7 @@ async def test_a_new_config_is_taken_or_leads_to_a_successor(tmp_path: Path, pla
 @ALL
 async def test_a_stage_that_hangs_without_blocking_its_loop_is_found(tmp_path: Path, placement: Placement) -> None:
     one = spec("processing/0", placement=placement, fault="stuck_await", faulty_incarnations=1)
-    async with running(orchestrator(tmp_path, one, hung_seconds=1.0)) as pipeline:
+    async with running(orchestrator(tmp_path, one, hung_seconds=2.5)) as pipeline:
         await until(lambda: incarnation_of(pipeline, "processing/0") == 2)
         hung = [event["line"] for event in log_events(tmp_path) if event["event"] == "component_hung"]
         assert "no sign of progress" in hung[0]
@@ -119,8 +119,14 @@ async def test_a_stage_that_hangs_without_blocking_its_loop_is_found(tmp_path: P
 @ALL
 async def test_a_slow_stage_blocked_on_its_store_is_left_alone(tmp_path: Path, placement: Placement) -> None:
     one = spec("storage/0", placement=placement, slow=True)
-    async with running(orchestrator(tmp_path, one, hung_seconds=0.6)) as pipeline:
-        await until(lambda: (pipeline.snapshot().components["storage/0"].time or {}).get("blocked", 0) > 20)
+    async with running(orchestrator(tmp_path, one, hung_seconds=2.5)) as pipeline:
+        received = "component_received_records_total"
+        in_three_seconds = 10 * 3 * 50
+        component = pipeline.snapshot().components
+        while component["storage/0"].totals.get(received, 0) < in_three_seconds:
+            await pipeline.supervisor._roster.next_change()
+            component = pipeline.snapshot().components
+        assert (component["storage/0"].time or {})["blocked"] > 20
         assert incarnation_of(pipeline, "storage/0") == 1
 
 

@@ -21,6 +21,12 @@ def test_what_a_dying_process_said_is_kept_with_its_last_line(tmp_path: Path) ->
     assert oct(Path(kept).stat().st_mode & 0o777) == "0o600"
 
 
+def test_the_line_that_names_the_error_is_told_not_the_one_after_it(tmp_path: Path) -> None:
+    dumps = Dumps(tmp_path)
+    say(dumps, b"Fatal Python error: init failed\nCurrent thread 0x1 (most recent call first):\n  <no Python frame>\n")
+    assert dumps.last_line(dumps.keep_live("processing/0")) == "Fatal Python error: init failed"
+
+
 def test_an_empty_file_is_not_kept(tmp_path: Path) -> None:
     dumps = Dumps(tmp_path)
     say(dumps, b"")
