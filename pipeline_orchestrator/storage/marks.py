@@ -49,3 +49,18 @@ def keep_new(
         else:
             repeats += 1
     return repeats
+
+
+def warm() -> None:
+    """Compile the kernel, or load it from the cache, for the types that batches bring."""
+    one = np.zeros(1, dtype=np.int32)
+    marks = np.full((1, 1, 4), -1, dtype=np.int64)
+    keep_new(
+        one,
+        one,
+        np.zeros((4, 1), dtype=np.int64),
+        np.zeros(1, np.int64),
+        np.zeros(1, np.int64),
+        marks,
+        np.zeros(1, np.bool_),
+    )
