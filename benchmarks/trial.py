@@ -17,6 +17,7 @@ from benchmarks.sustained import Sample, Verdict, judge
 WARM_UP_S = 6  # of flow before the window: just-in-time compilers, page faults, first snapshots
 SETTLE_LIMIT_S = 40
 STANDS_STILL_S = 10
+STALE_S = 0.5
 MARKET_KINDS = "('trade', 'quote', 'level_set', 'level_delete')"
 QUEUE_LIMIT_BYTES = 48 << 20  # unread by the pipeline: the simulator hangs up a little above
 
@@ -68,8 +69,8 @@ def _watch(bench: Bench, contender: Contender, feed: Feed, own: dict[str, Any], 
     roles: dict[int, str] = {}
     line: dict[str, Any] | None
     while (line := feed.next()) is not None:
-        if line["flow"] == "held":
-            continue
+        if line["flow"] == "held" or (line["flow"] == "running" and time.monotonic() - line["at"] > STALE_S):
+            continue  # a line that waited in the pipe must not be paired with counts of now
         began = began or line["at"]
         if line["at"] - began < WARM_UP_S:
             continue
