@@ -176,9 +176,13 @@ class ClickHouseSink:
             return
         self._count(plan)
         intent = self._intent(batch, plan, there_before)
-        await self._persist(intend(self._ledger, intent))
-        self._job, self._letters = self._make_job(output, plan, intent), letters
-        await self._finish(self._job)
+        job = self._make_job(output, plan, intent)
+        try:
+            await self._persist(intend(self._ledger, intent))
+        finally:
+            if self._ledger.open is intent:  # durable, even if this call was cancelled meanwhile
+                self._job, self._letters = job, letters
+        await self._finish(job)
 
     async def _refuse(self, letters: list[DeadLetter]) -> None:
         if letters:
@@ -238,7 +242,8 @@ class ClickHouseSink:
             job.notes = []
         await self._refuse([*self._letters, *job.refused.values()])
         self._letters, job.refused = [], {}
-        await self._persist(seal(self._ledger))
+        if self._ledger.open is not None:  # else a cancelled call has sealed it
+            await self._persist(seal(self._ledger))
         self._job = None
         for partition in [name for name in self._doubtful if not self._ledger.positions[name].rechecks]:
             del self._doubtful[partition]
@@ -252,8 +257,21 @@ class ClickHouseSink:
             await self._persist(self._ledger)
 
     async def _persist(self, ledger: Ledger) -> None:
-        """Durable first, then true in memory. Raises RetryableError, after which the old ledger stands."""
-        await asyncio.to_thread(self._file.store, ledger)
+        """Durable first, then true in memory. Raises RetryableError, after which the old ledger stands.
+
+        A cancelled call ends only when its write to disk has: two of them at once could end in the wrong order.
+        """
+        storing = asyncio.ensure_future(asyncio.to_thread(self._file.store, ledger))
+        try:
+            await asyncio.shield(storing)
+        except asyncio.CancelledError:
+            await asyncio.wait([storing])
+            if storing.exception() is None:
+                self._true_now(ledger)
+            raise
+        self._true_now(ledger)
+
+    def _true_now(self, ledger: Ledger) -> None:
         self._ledger, self._dirty = ledger, False
         self._persisted_at = time.monotonic()
 

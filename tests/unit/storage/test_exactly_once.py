@@ -24,7 +24,7 @@ LARGEST = 8  # rows of one batch and partition
 FAULTS = st.builds(
     Fault,
     landed=st.sampled_from([0.0, 0.3, 0.5, 1.0]),
-    then=st.sampled_from([UncertainError, NotConnectedError, RetryableError, Crash]),
+    then=st.sampled_from([UncertainError, NotConnectedError, RetryableError, asyncio.CancelledError, Crash]),
 )
 SHM = Path("/dev/shm")
 
@@ -129,7 +129,7 @@ class Storage(RuleBasedStateMachine):
                     self.runner.run(sink.write(output))
                     self.at |= last
                     return
-                except (RetryableError, UncertainError):
+                except (RetryableError, UncertainError, asyncio.CancelledError):
                     if number == tries - 1:
                         self.die()
         except Crash:
