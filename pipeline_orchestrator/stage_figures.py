@@ -21,6 +21,7 @@ from pipeline_orchestrator.storage.clickhouse_sink import ClickHouseSink
 from pipeline_orchestrator.storage.redis_sink import RedisSink
 from pipeline_orchestrator.transport.kafka_sink import KafkaSink
 from pipeline_orchestrator.transport.kafka_source import KafkaSource
+from pipeline_orchestrator.transport.topics import Drift
 
 INTERVAL_S = 1.0
 
@@ -44,13 +45,15 @@ class _EachSecond:
 
 
 class ProducerFigures(_EachSecond):
-    """A stage that writes to Kafka."""
+    """A stage that writes to Kafka; `drift` are differences between declared and found topics, said once."""
 
-    def __init__(self, sink: KafkaSink) -> None:
+    def __init__(self, sink: KafkaSink, drift: list[Drift] | None = None) -> None:
         super().__init__()
-        self.sink = sink
+        self.sink, self.drift = sink, drift if drift is not None else []
 
     def tell(self, ctx: Context) -> None:
+        while self.drift:
+            ctx.event("WARNING", "topic_drift", detail=str(self.drift.pop(0)))
         ctx.gauge("kafka_acknowledge_seconds", self.sink.acknowledge_seconds)
         ctx.gauge("kafka_producer_rebuilt", self.sink.rebuilt)
         ctx.gauge("kafka_written_bytes", self.sink.bytes)
@@ -101,12 +104,14 @@ class StorageFigures(MeasuredLatency):
         super().__init__("stored_latency", clock_file)
         self.sink = sink
         self.source: KafkaSource | None = None
+        self._rows = 0
 
     def tell(self, ctx: Context) -> None:
         stats = self.sink.stats
+        ctx.count("stored_rows_total", stats.rows - self._rows)
+        self._rows = stats.rows
         if self.source is not None:
             ctx.gauge("lag_records", self.source.lag_records)
-        ctx.gauge("stored_rows", stats.rows)
         ctx.gauge("dropped_repeats", stats.repeats)
         ctx.gauge("counted_clock_events", stats.clock_events)
         ctx.gauge("uncertain_inserts", stats.uncertain)

@@ -11,7 +11,7 @@ Each builder makes one component from the JSON of its spec: {"settings", "instan
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +38,19 @@ from pipeline_orchestrator.storage.tables import TABLES
 from pipeline_orchestrator.transport.kafka_clients import is_embedded
 from pipeline_orchestrator.transport.kafka_sink import KafkaSink
 from pipeline_orchestrator.transport.kafka_source import KafkaSource
-from pipeline_orchestrator.transport.topics import ensure_topics, resolve_log_ids
+from pipeline_orchestrator.transport.topics import Drift, ensure_topics, resolve_log_ids
 
 EMBEDDED_SNAPSHOT_BYTES = 2 << 20  # of a partition behind its snapshot: the embedded broker keeps 5 MiB
 
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """What every builder needs, read from a spec's config."""
+    """What every builder needs, read from a spec's config; `drift` collects what `topics` found."""
 
     settings: Settings
     instance: int
     state_dir: Path
+    drift: list[Drift] = field(default_factory=list)
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Wiring:  # Any: parsed JSON
@@ -85,8 +86,8 @@ class Wiring:
         return None if None in marks or not features else min(mark for mark in marks if mark is not None)
 
     async def topics(self) -> None:
-        """Declared topics exist; drift is said by whoever asks first. Raises NotConnectedError, PermanentError."""
-        await ensure_topics(self.settings.kafka, self.settings.retention)
+        """Declared topics exist; how they differ goes to `drift`. Raises NotConnectedError, PermanentError."""
+        self.drift[:] = await ensure_topics(self.settings.kafka, self.settings.retention)
 
 
 class Closing:
@@ -117,7 +118,7 @@ def build_ingestion(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
         source_name="spool",
         sink_name="kafka",
         prepare=w.topics,
-        on_tick=ProducerFigures(sink),
+        on_tick=ProducerFigures(sink, w.drift),
     )
     return Parts([Part("reader", reader.run), Part("sender", sender.run, required=False, after="reader")])
 
