@@ -75,7 +75,10 @@ Announce = Callable[[Mapping[str, Any]], None]  # Any: JSON
 
 
 class Daemon:
-    """One pipeline's process. `announce` is told {"event": "listening"} once the socket answers, then "ready"."""
+    """One pipeline's process.
+
+    `announce` is told {"event": "listening"} once the socket answers, then "ready" and "stopping".
+    """
 
     def __init__(
         self, request: Request, build: Build, log_writer: LogWriter, announce: Announce = lambda _: None
@@ -160,7 +163,7 @@ class Daemon:
         return Exit.OK
 
     async def _end(self, pipeline: Pipeline) -> None:
-        self.stopping.set()
+        self.end()
         began = time.monotonic()
         self.log("INFO", "stopping", grace_seconds=0 if self.forced.is_set() else self.grace_seconds)
         if self.forced.is_set():
@@ -199,7 +202,9 @@ class Daemon:
         """Begin to stop, or with `force` cut short."""
         if force:
             self.forced.set()
-        self.stopping.set()
+        if not self.stopping.is_set():
+            self.stopping.set()
+            self.announce({"event": "stopping"})
 
     # verbs of the control socket
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from manage.terminal import Terminal
 from validate.check import CheckResult, Verdict
 from validate.runner import MARKS, Validation, all_checks, run_checks, write_report
 
+POLL_SECONDS = 0.1
+LIMIT_AFTER_GRACE = 15.0
+
 Document = dict[str, Any]  # JSON
 _STYLES = {Verdict.PASSED: "good", Verdict.WARNING: "warn", Verdict.FAILED: "bad", Verdict.SKIPPED: "dim"}
 
@@ -29,15 +33,19 @@ def request_of(loaded: Loaded, options: Mapping[str, Any], *, foreground: bool) 
     return Request(loaded.settings, state, str(loaded.config or ""), options, foreground)
 
 
-def found_running(request: Request) -> Document | None:
+def found_running(terminal: Terminal, request: Request) -> Document | None:
     """The `info` of a pipeline that already runs on this state directory with the same settings; None: none runs.
 
-    Raises CliError: 1 when one runs with other settings (naming the keys) or a foreground start was asked for;
-    4 when it is not ours to ask; 75 when it holds the directory but does not answer.
+    One that stops is waited for, and does not count. Raises CliError: 1 when one runs with other settings (naming the
+    keys) or a foreground start was asked for; 4 when it is not ours to ask; 75 when it holds the directory but does
+    not answer.
     """
     control = Control(instance.socket_of(request.state))
     try:
         running = control.get("/v1/info")
+        if control.get("/v1/status").get("status") == "stopping":
+            _wait_for_end(terminal, request)
+            return None
         found = control.post("/v1/difference", {"settings": reveal(request.settings), "options": dict(request.options)})
     except NotRunningError:
         return None
@@ -70,6 +78,22 @@ def found_running(request: Request) -> Document | None:
             next_step=f"manage_pipeline.py status{instance.state_argument(request.state)}",
         )
     return running
+
+
+def _wait_for_end(terminal: Terminal, request: Request) -> None:
+    """Until a stopping pipeline has gone. Raises CliError (75) when it takes longer than its settings allow."""
+    terminal.note("- the pipeline that runs here is stopping; waiting for its end")
+    limit = request.settings.performance.shutdown_grace_seconds + LIMIT_AFTER_GRACE
+    end = time.monotonic() + limit
+    while instance.locked(request.state):
+        if time.monotonic() > end:
+            raise CliError(
+                f"the pipeline that runs here still stops after {limit:g} s",
+                exit_code=Exit.TRY_LATER,
+                code="timeout",
+                next_step=f"manage_pipeline.py stop --force{instance.state_argument(request.state)}",
+            )
+        time.sleep(POLL_SECONDS)
 
 
 def validate(terminal: Terminal, request: Request, *, feed: bool = True) -> Validation:
@@ -109,18 +133,14 @@ def start_detached(terminal: Terminal, request: Request, *, timeout: float, wait
     try:
         told = launch(request)
     except CliError as error:
-        if error.code != "already_running" or (running := found_running(request)) is None:
+        if error.code != "already_running" or (running := found_running(terminal, request)) is None:
             raise
-        return already(running, Control(instance.socket_of(request.state)))
+        return already(terminal, request, running, timeout=timeout, wait=wait)
     answer: Document = {"started": True, "already_running": False, **{key: told[key] for key in ("pid", "since")}}
     if not wait:
         return {**answer, "status": "starting", "components": {}}
-
-    def say(name: str, component: Mapping[str, Any]) -> None:  # Any: JSON
-        terminal.note(component_line(terminal, name, dict(component), error=True))
-
     try:
-        status = await_ready(request, timeout, say)
+        status = _await_ready(terminal, request, timeout)
     except KeyboardInterrupt:
         terminal.note(
             f"no longer waiting; the pipeline (pid {told['pid']}) goes on starting\n"
@@ -134,12 +154,21 @@ def start_detached(terminal: Terminal, request: Request, *, timeout: float, wait
     return {**answer, **summary(status)}
 
 
-def already(running: Document, control: Control) -> Document:
-    """The answer when the pipeline runs already."""
+def _await_ready(terminal: Terminal, request: Request, timeout: float) -> Document:
+    def say(name: str, component: Mapping[str, Any]) -> None:  # Any: JSON
+        terminal.note(component_line(terminal, name, dict(component), error=True))
+
+    return await_ready(request, timeout, say)
+
+
+def already(terminal: Terminal, request: Request, running: Document, *, timeout: float, wait: bool) -> Document:
+    """The answer when the pipeline runs already; one that still starts is waited for."""
     try:
-        status = control.get("/v1/status")
+        status = Control(instance.socket_of(request.state)).get("/v1/status")
     except ControlError:
         status = {}
+    if wait and status.get("status") == "starting":
+        status = _await_ready(terminal, request, timeout)
     return {
         "started": False,
         "already_running": True,

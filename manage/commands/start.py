@@ -45,16 +45,15 @@ def start(
         raise click.UsageError("--rate goes with --simulate")
     terminal.note("- checking settings" + ("" if no_validate else " and services"))
     from manage import starting
-    from manage.client import Control
-    from manage.instance import socket_of
     from manage.setup import load_settings
 
     loaded = load_settings(config, state_flag)
     options: dict[str, Any] = {"simulate": {"rate": rate}} if simulate else {}  # Any: JSON
     request = starting.request_of(loaded, options, foreground=foreground)
-    running = starting.found_running(request)
+    limit = timeout if timeout is not None else loaded.settings.performance.startup_timeout_seconds
+    running = starting.found_running(terminal, request)
     if running is not None:
-        answer = starting.already(running, Control(socket_of(request.state)))
+        answer = starting.already(terminal, request, running, timeout=limit, wait=not no_wait)
         terminal.answer(answer, lambda: starting.text(answer))
         return Exit.OK
     if not no_validate:
@@ -63,11 +62,13 @@ def start(
         from manage.run_daemon import run_daemon
 
         def announce(told: Mapping[str, Any]) -> None:  # Any: JSON
+            if told["event"] == "stopping":
+                terminal.note("- draining; Ctrl-C again cuts it short")
+                return
             what = f"listening, pid {told['pid']}" if told["event"] == "listening" else str(told["status"])
             terminal.note(f"{terminal.style('✓', 'good', error=True)} {what}")
 
         return run_daemon(request, announce)
-    limit = timeout if timeout is not None else loaded.settings.performance.startup_timeout_seconds
     answer = starting.start_detached(terminal, request, timeout=limit, wait=not no_wait)
     terminal.answer(answer, lambda: starting.text(answer))
     return Exit.OK

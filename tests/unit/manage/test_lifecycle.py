@@ -173,6 +173,30 @@ def test_hangup_says_that_reload_is_not_there(fake_daemon: Path, run: Run) -> No
     assert "reload_not_available" in (fake_daemon / "logs" / "pipeline_orchestrator.log").read_text()
 
 
+def test_start_waits_for_the_end_of_a_stopping_pipeline(fake_daemon: Path, run: Run) -> None:
+    script(fake_daemon, hold_stop=True)
+    _, first, _ = start(run, fake_daemon)
+    os.kill(first["pid"], signal.SIGTERM)
+    control = Control(instance.socket_of(fake_daemon))
+    while control.get("/v1/status")["status"] != "stopping":
+        pass
+    script(fake_daemon)
+    timer = threading.Timer(0.5, os.kill, (first["pid"], signal.SIGTERM))
+    timer.start()
+    code, second, err = start(run, fake_daemon)
+    timer.join()
+    assert (code, second["started"]) == (0, True) and second["pid"] != first["pid"]
+    assert "waiting for its end" in err
+
+
+def test_second_start_waits_until_the_first_is_ready(fake_daemon: Path, run: Run) -> None:
+    script(fake_daemon, hold_start=True)
+    start(run, fake_daemon, "--no-wait")
+    code, document, _ = start(run, fake_daemon, "--timeout", "300ms")
+    assert (code, document["error"]["code"]) == (75, "timeout")
+    assert run("status", "--state-dir", fake_daemon)[1]["status"] == "starting", "what it did not start it leaves"
+
+
 def test_stop_force_ends_a_drain_that_hangs(fake_daemon: Path, run: Run) -> None:
     script(fake_daemon, hold_stop=True)
     start(run, fake_daemon)

@@ -1,0 +1,180 @@
+"""`replay`: recorded files through the pipeline's own parser and processing, into Parquet, without services."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from manage.exits import CliError, Exit
+from manage.terminal import Terminal
+
+if TYPE_CHECKING:
+    from config.sections import Settings
+    from infrastructure.simulator.lobster import ReplayRun
+    from infrastructure.simulator.lobster_files import VendorDay
+    from pipeline_orchestrator.flow.spool_format import Frame
+    from pipeline_orchestrator.offline import Summary
+
+EPOCH = 1  # of the lines of a vendor's file, which has no reader
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(exists=True, path_type=Path))
+@click.option("--books", "levels", type=click.IntRange(1, 40), help="Books: so many levels a side.")
+@click.option("--features", is_flag=True, help="Features after every trade, quote and depth event.")
+@click.option("--bars", is_flag=True, help="Bars of 1 second and 1 minute.")
+@click.option("--speed", default="max", metavar="S", help="Accepted for symmetry; a replay is as fast as it can be.")
+@click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Directory.")
+@click.option("--config", default="", metavar="FILE", help="Settings file instead of config/pipeline_config.json.")
+@click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
+@click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colour in output.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def replay(
+    files: tuple[Path, ...],
+    levels: int | None,
+    features: bool,
+    bars: bool,
+    speed: str,
+    output: Path,
+    config: str,
+    as_json: bool,
+    color: str,
+    debug: bool,
+) -> None:
+    """Spool segments, spool directories or LOBSTER pairs to events, features, bars, books and gaps.
+
+    \b
+    manage_pipeline.py replay state/spool/0 -o out
+    manage_pipeline.py replay AMZN_2012-06-21_message_5.csv --books 5 -o out
+
+    Without --books, --features and --bars all are written. A LOBSTER pair is named by its message file; it gives
+    lobster_books.parquet besides, one row per message of the vendor.
+    """
+    terminal = Terminal(output_format="json" if as_json else "", color=color, debug=debug)
+    click.get_current_context().find_root().obj = terminal
+    every = levels is None and not features and not bars
+    wanted = {"features": features or every, "bars": bars or every, "books": levels is not None or every}
+    topics = ["market.events", *(f"market.{name}" for name, asked in wanted.items() if asked), "market.gaps"]
+    settings = _settings(config, levels)
+    vendor = [path for path in files if path.is_file() and "message" in path.name]
+    if vendor and len(vendor) < len(files):
+        raise CliError(
+            "spool segments and LOBSTER pairs cannot be mixed in one replay",
+            exit_code=Exit.USAGE,
+            code="usage",
+            next_step="replay --help",
+        )
+    try:
+        if vendor:
+            summary = replay_lobster(settings, vendor, output, topics)
+        else:
+            from pipeline_orchestrator.offline import replay_spool
+
+            summary = replay_spool(settings, files, output, topics)
+    except (ValueError, OSError) as error:
+        raise CliError(str(error), code="cannot_replay", next_step="replay --help") from error
+    document = {
+        "directory": str(output),
+        "events": summary.events,
+        "refused_lines": summary.refused,
+        "rows": summary.rows,
+    }
+    terminal.answer(document, lambda: _text(document))
+
+
+def replay_lobster(settings: Settings, messages: Sequence[Path], directory: Path, topics: Sequence[str]) -> Summary:
+    """LOBSTER pairs as price levels; lobster_books.parquet besides. Raises LobsterError, OSError."""
+    import numpy as np
+
+    from infrastructure.simulator.lobster import replay_runs
+    from infrastructure.simulator.lobster_files import load
+    from pipeline_orchestrator.offline import LINES_AT_ONCE, OfflineRun
+    from pipeline_orchestrator.vendor_books import VendorBooks, write_vendor_books
+
+    days = [load(path) for path in messages]
+    totals = {day.symbol: day.rows for day in days}
+    run = OfflineRun(settings, directory, topics)
+    books = {symbol: VendorBooks(symbol, settings.processing.book_levels) for symbol in totals}
+    recv_us = min(map(_begin_us, days))
+    frames = opening(sorted(totals), recv_us)
+    lines = len(frames)
+    symbols = [np.full(lines, -1, np.int64)]
+    sources = [np.zeros(lines, np.int64)]
+    names: tuple[str, ...] = ()
+
+    def flush() -> None:
+        base = run.summary.events
+        _, output = run.feed(frames)
+        symbol, source = np.concatenate(symbols), np.concatenate(sources)
+        assert run.summary.events - base == symbol.size, "a line of the vendor's file was refused"
+        for at, name in enumerate(names):
+            mine = np.flatnonzero(symbol == at)
+            books[name].take(mine + base, source[mine], output)
+        for each in (frames, symbols, sources):
+            each.clear()
+
+    for part in replay_runs(messages):
+        names = part.names
+        frames.append(_frame(part, lines, recv_us))
+        symbols.append(part.symbols)
+        sources.append(part.src_rows)
+        lines += len(part)
+        if sum(frame.count for frame in frames) >= LINES_AT_ONCE:
+            flush()
+    if frames:
+        flush()
+    summary = run.close()
+    tables = [books[symbol].finish(total) for symbol, total in sorted(totals.items())]
+    summary.rows["lobster_books"] = write_vendor_books(directory / "lobster_books.parquet", tables)
+    return summary
+
+
+def opening(symbols: Sequence[str], recv_us: int) -> list[Frame]:
+    """The facts that a live reader spools before the first line: connected, and a watch per symbol and connection."""
+    from pipeline_orchestrator.flow.spool_facts import Fact, encode_fact
+    from pipeline_orchestrator.flow.spool_format import FACT_PORT, Frame
+
+    facts = []
+    for port in ("level1", "level2"):
+        opened = {"phase": "open", "cause": "start", "connection": port, "peer": "", "protocol": "6.2"}
+        facts.append(Fact("connected", port, None, opened))
+    for port in ("level1", "level2"):
+        watched = {"phase": "watch", "cause": "start", "connection": port}
+        facts += [Fact("subscribed", port, symbol, watched) for symbol in symbols]
+    return [Frame(0, FACT_PORT, EPOCH, seq, 1, recv_us, encode_fact(fact)) for seq, fact in enumerate(facts)]
+
+
+def _frame(part: ReplayRun, seq: int, recv_us: int) -> Frame:
+    from pipeline_orchestrator.flow.spool_format import Frame
+    from pipeline_orchestrator.market.events import PORT
+
+    return Frame(0, PORT[part.port], EPOCH, seq, len(part), recv_us, part.raw)
+
+
+def _begin_us(day: VendorDay) -> int:
+    """The recording's first moment in microseconds UTC: stands for the receipt, which a vendor's file has not."""
+    from datetime import UTC, datetime, time, timedelta
+    from zoneinfo import ZoneInfo
+
+    midnight = datetime.combine(day.day, time(), ZoneInfo("America/New_York"))
+    first = int(day.time_ns[0]) if day.rows else 0
+    return (midnight.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) + first // 1000
+
+
+def _settings(config: str, levels: int | None) -> Settings:
+    from manage.setup import load_settings
+
+    settings = load_settings(config).settings
+    processing = settings.processing.model_copy(update={"book_levels": levels or settings.processing.book_levels})
+    if processing.books == "off":
+        processing = processing.model_copy(update={"books": "change"})
+    return settings.model_copy(update={"processing": processing})
+
+
+def _text(document: dict[str, Any]) -> str:  # Any: JSON
+    rows = "\n".join(f"  {name + '.parquet':24} {count:>12,} rows" for name, count in document["rows"].items())
+    refused = f", {document['refused_lines']:,} lines refused" if document["refused_lines"] else ""
+    return f"{document['events']:,} events{refused} -> {document['directory']}\n{rows}"
