@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions
+from confluent_kafka.admin import AdminClient
 
 from config.sections import KafkaConfig, RetentionConfig
 from pipeline_orchestrator.errors import ForeignLogError, NotConnectedError, PermanentError, RetryableError
@@ -45,6 +47,45 @@ async def test_topics_are_created_once_and_drift_is_told(kafka_broker: RealKafka
     }
     with pytest.raises(PermanentError, match="4 partitions"):
         await ensure_topics(kafka.model_copy(update={"partitions": 2}), RetentionConfig(), prefix=topic_prefix)
+
+
+async def test_acknowledged_offsets_are_committed_for_lag_tools(kafka_broker: RealKafka, topic_prefix: str) -> None:
+    kafka = settings(kafka_broker)
+    await ensure_topics(kafka, RetentionConfig(), prefix=topic_prefix)
+    await group_coordinator(kafka, topic_prefix + EVENTS)
+    sink = KafkaSeam(kafka, topic_prefix).sink()
+    await sink.open()
+    await sink.write(output(events([event(seq) for seq in range(9)])))
+    await sink.close()
+    group = topic_prefix + "group"
+    source = KafkaSource(kafka, EVENTS, range(PARTITIONS), from_beginning, group=group, prefix=topic_prefix)
+    await source.open()
+    batch = await source.read()
+    assert batch is not None and len(batch) == 9
+    await source.ack(batch)
+    reader = AdminClient({"bootstrap.servers": kafka_broker.address})
+    offsets: dict[int, int] = {}
+    async with asyncio.timeout(10):
+        while not offsets:  # the commit runs beside the acknowledgement
+            (future,) = reader.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]).values()
+            found = await asyncio.wrap_future(future)
+            offsets = {place.partition: place.offset for place in found.topic_partitions}
+    assert offsets == source.acked and sum(offsets.values()) == 9
+    assert source.commit_failures == 0
+    await source.close()
+
+
+async def group_coordinator(kafka: KafkaConfig, topic: str) -> None:
+    """A broker makes its offsets topic when the first group asks for it; that first commit may fail."""
+    admin = ClusterAdmin(kafka)
+    async with asyncio.timeout(40):
+        while True:
+            try:
+                await admin.commit("first", topic, {0: 0})
+                break
+            except RetryableError:
+                continue
+    await admin.close()
 
 
 async def test_recreated_topic_is_another_log_and_its_reader_notices(
