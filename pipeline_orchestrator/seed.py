@@ -43,7 +43,6 @@ PRELOAD = (
     "aiokafka",
     "confluent_kafka",
     "fastavro",
-    "pyruhvro",
     "clickhouse_connect",
     "redis.asyncio",
     "config.sections",

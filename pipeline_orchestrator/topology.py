@@ -10,8 +10,10 @@ Each builder makes one component from the JSON of its spec: {"settings", "instan
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +95,7 @@ class Wiring:
 class Closing:
     """A component that lets go of something when its run has ended, however it ended."""
 
-    def __init__(self, component: Component, close: Callable[[], None]) -> None:
+    def __init__(self, component: Component, close: Callable[[], Awaitable[None]]) -> None:
         self._component, self._close = component, close
 
     async def run(self, ctx: Context) -> None:
@@ -101,7 +103,7 @@ class Closing:
         try:
             await self._component.run(ctx)
         finally:
-            self._close()
+            await self._close()
 
 
 def build_ingestion(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
@@ -147,7 +149,7 @@ def build_processing(config: Mapping[str, Any]) -> Component:  # Any: parsed JSO
     )
     figures.source = source
     stage = Stage(source, [processor], sink, source_name="kafka", sink_name="kafka", prepare=w.topics, on_tick=figures)
-    return Closing(stage, processor.close)
+    return Closing(stage, partial(asyncio.to_thread, processor.close))
 
 
 def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
@@ -187,7 +189,7 @@ def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
             on_tick=figures,
         )
         parts.append(Part(TABLES[topic].table, stage.run))
-    return Parts(parts)
+    return Closing(Parts(parts), letters.close)
 
 
 def build_cache(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON

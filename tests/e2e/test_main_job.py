@@ -25,7 +25,7 @@ Make = Callable[..., tuple[Pipeline, Simulator]]
 
 @pytest.fixture
 def make(
-    tmp_path: Path, own_kafka: RealKafka, clickhouse_server: RealClickHouse, empty_redis: RealRedis, database: str
+    tmp_path: Path, own_kafka: RealKafka, own_clickhouse: RealClickHouse, empty_redis: RealRedis, database: str
 ) -> Iterator[Make]:
     """A pipeline with its simulator; both are gone afterwards."""
     made: list[tuple[Pipeline, Simulator]] = []
@@ -35,7 +35,7 @@ def make(
         pipeline = Pipeline(
             tmp_path / "pipeline",
             own_kafka,
-            clickhouse_server,
+            own_clickhouse,
             empty_redis,
             symbols=symbols,
             database=database,
@@ -125,6 +125,32 @@ def test_kill_of_a_worker_loses_and_doubles_nothing(make: Make, victim: str) -> 
     pipeline.stop()
     simulator.stop()
     assert_every_spooled_line_is_stored_once(pipeline)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("wiped", ["kafka", "clickhouse"])
+def test_a_wiped_service_between_two_starts_is_noticed_and_nothing_is_missing(
+    make: Make, own_kafka: RealKafka, own_clickhouse: RealClickHouse, wiped: str
+) -> None:
+    pipeline, simulator = make("--rate", "5000", "--lines", "8000", "--seed", "3")
+    simulator.start()
+    pipeline.start()
+    pipeline.wait("all lines stored", lambda: pipeline.stored() > 8000)
+    pipeline.stop()
+    before = pipeline.stored()
+    service = own_kafka if wiped == "kafka" else own_clickhouse
+    service.stop()
+    service.wipe()
+    service.start()
+    pipeline.start()
+    pipeline.wait("everything again and the new lines", lambda: pipeline.stored() > before)
+    pipeline.wait("quiet", quiet(pipeline))
+    pipeline.stop()
+    simulator.stop()
+    assert_every_spooled_line_is_stored_once(pipeline)
+    said = (pipeline.logs / "pipeline_orchestrator.log").read_text()
+    expected = "another_log" if wiped == "kafka" else "store_wiped"
+    assert expected in said
 
 
 def quiet(pipeline: Pipeline) -> Callable[[], bool]:
