@@ -15,6 +15,8 @@ from pipeline_orchestrator.storage.redis_rows import plain_rows, render
 from pipeline_orchestrator.storage.redis_sink import Rebuilt
 from pipeline_orchestrator.storage.tables import TABLES, column_name
 
+REBUILD_S = 60.0  # deadline of the one query over the features of a log
+
 
 def rebuild_from(store: Store, state_dir: Path) -> Callable[[str], Awaitable[Rebuilt | None]]:
     """What RedisSink takes as `rebuild`: None where nothing is sealed of that log, or ClickHouse does not answer.
@@ -30,7 +32,7 @@ def rebuild_from(store: Store, state_dir: Path) -> Callable[[str], Awaitable[Reb
         try:
             await store.connect()
             try:
-                found = await store.query_arrow(_newest_sql(store, table), {"log": log_id})
+                found = await store.query_arrow(_newest_sql(store, table), {"log": log_id}, deadline=REBUILD_S)
             finally:
                 await store.release()
         except PipelineError:
@@ -53,7 +55,9 @@ def _newest_sql(store: Store, table: str) -> str:
         columns.append(f"toUnixTimestamp64Micro({name}) AS {field.name}" if name != field.name else name)
         if pa.types.is_boolean(field.type):
             columns[-1] = f"CAST({name} AS Bool) AS {field.name}"
+    name = store.table(table)
+    newest = f"SELECT symbol, max(k_off) FROM {name} WHERE k_log = {{log:String}} GROUP BY symbol"
     return (
-        f"SELECT {', '.join(columns)}, k_part, k_off FROM {store.table(table)}"
-        " WHERE k_log = {log:String} ORDER BY symbol, k_off DESC LIMIT 1 BY symbol"
+        f"SELECT {', '.join(columns)}, k_part, k_off FROM {name}"
+        f" WHERE k_log = {{log:String}} AND (symbol, k_off) IN ({newest})"
     )

@@ -279,13 +279,22 @@ class ClickHouseSink:
 
     async def close(self) -> None:
         """An open insert stays open in the ledger: the next start settles it."""
-        if self._dirty:
-            await self._persist(self._ledger)
-        await self.table.close()
-        self._file.unlock()
+        try:
+            if self._dirty:
+                await self._persist(self._ledger)
+        except RetryableError as error:
+            self._say([Note("positions_not_kept", f"{error}; the records behind the last seal are read again")])
+        finally:
+            await self.table.close()
+            self._file.unlock()
 
     async def probe(self) -> Probe:
         return await self.table.probe()
+
+    @property
+    def log_id(self) -> str:
+        """The log that positions and offsets refer to; "" before the first `start_positions`."""
+        return self._log_id
 
     @property
     def next_offsets(self) -> dict[int, int]:

@@ -101,26 +101,30 @@ class Store:
         """Run a statement without rows. Raises as `query`."""
         await self._guarded(self.client.command(sql, settings=dict(settings or {})))
 
-    async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        """Rows of a small result.
+    async def query(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, *, deadline: float | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Rows of a small result, within `deadline` seconds (default: the query timeout).
 
         Raises NotConnectedError, UncertainError (deadline), RetryableError, PermanentError.
         """
-        result = await self._guarded(self.client.query(sql, parameters=dict(parameters or {})))
+        result = await self._guarded(self.client.query(sql, parameters=dict(parameters or {})), deadline)
         return [tuple(row) for row in result.result_rows]
 
-    async def query_arrow(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
+    async def query_arrow(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, *, deadline: float | None = None
+    ) -> pa.Table:
         """Rows of a larger result, as Arrow; strings come as strings. Raises as `query`."""
-        return await self._guarded(self.client.query_arrow(sql, parameters=dict(parameters or {}), use_strings=True))
+        call = self.client.query_arrow(sql, parameters=dict(parameters or {}), use_strings=True)
+        return await self._guarded(call, deadline)
 
-    async def _guarded(self, call: Any) -> Any:  # Any: a coroutine of the client, which has no types
+    async def _guarded(self, call: Any, deadline: float | None = None) -> Any:  # Any: the client has no types
+        limit = deadline or self.query_timeout
         try:
-            async with asyncio.timeout(self.query_timeout):
+            async with asyncio.timeout(limit):
                 return await call
         except TimeoutError as error:
-            raise UncertainError(
-                f"ClickHouse at {self.address} did not answer within {self.query_timeout:g} s"
-            ) from error
+            raise UncertainError(f"ClickHouse at {self.address} did not answer within {limit:g} s") from error
         except (ClickHouseError, OSError) as error:
             raise self._decided(error) from error
 

@@ -18,6 +18,9 @@ from pipeline_orchestrator.storage.table_access import Identity, row_keys
 from pipeline_orchestrator.storage.tables import TableSpec
 
 
+RECOVERY_S = 120.0  # deadline of the reads that a start may make over a whole table
+
+
 class ClickHouseTable:
     """`TableAccess` over the process's `Store`; several tables share one store."""
 
@@ -70,7 +73,9 @@ class ClickHouseTable:
         found = [np.zeros(0, dtype=np.int64)]
         for recheck in rechecks:
             table = await self.store.query_arrow(
-                f"SELECT k_off FROM {self._name} WHERE {_within(partition, recheck)}", {"log": recheck.log_id}
+                f"SELECT k_off FROM {self._name} WHERE {_within(partition, recheck)}",
+                {"log": recheck.log_id},
+                deadline=RECOVERY_S,
             )
             found += [integers(chunk) for chunk in table.column(0).chunks]
         return np.unique(np.concatenate(found))
@@ -82,13 +87,15 @@ class ClickHouseTable:
                 f"SELECT toString({spec.who}), {', '.join(spec.identity)}, {spec.out or '0'}"
                 f" FROM {self._name} WHERE {_within(partition, recheck)}",
                 {"log": recheck.log_id},
+                deadline=RECOVERY_S,
             )
             found |= {Identity(str(who), *(int(value) for value in rest)) for who, *rest in rows}
         return found
 
     async def logs_of(self, partition: int) -> list[LogFacts]:
         rows = await self.store.query(
-            f"SELECT k_log, max(k_off) FROM {self._name} WHERE k_part = {partition} GROUP BY k_log"
+            f"SELECT k_log, max(k_off) FROM {self._name} WHERE k_part = {partition} GROUP BY k_log",
+            deadline=RECOVERY_S,
         )
         return [LogFacts(str(log), int(newest)) for log, newest in rows]
 
@@ -102,6 +109,7 @@ class ClickHouseTable:
             f"SELECT toString({self.spec.who}), max({self.spec.identity_sql}) AS newest FROM {self._name}"
             f" WHERE k_part = {partition}{outside} GROUP BY {self.spec.who}",
             parameters,
+            deadline=RECOVERY_S,
         )
         return {str(who): Mark(*(int(value) for value in newest)) for who, newest in rows}
 
