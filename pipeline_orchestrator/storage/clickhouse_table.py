@@ -17,7 +17,6 @@ from pipeline_orchestrator.storage.migrate import migrate
 from pipeline_orchestrator.storage.table_access import Identity, row_keys
 from pipeline_orchestrator.storage.tables import TableSpec
 
-
 RECOVERY_S = 120.0  # deadline of the reads that a start may make over a whole table
 
 
