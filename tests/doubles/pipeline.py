@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -155,7 +156,7 @@ class Pipeline:
         limit = time.monotonic() + timeout_s
         while not holds():
             assert time.monotonic() < limit, f"not within {timeout_s:g} s: {what}\n{self.describe()}"
-            time.sleep(POLL_S)  # another process has no event to wait on
+            threading.Event().wait(POLL_S)  # polled: another process has no event to wait on
 
     def describe(self) -> str:
         """States, causes and the log's end, for a failing test."""
