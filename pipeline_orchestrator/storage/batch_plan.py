@@ -80,7 +80,10 @@ def plan_batch(spec: TableSpec, batch: Batch, positions: Mapping[int, Position],
             if writer in before[partition].marks:
                 marks[slot, code] = before[partition].marks[writer]
     keep = np.zeros(count, dtype=np.bool_)
-    repeats = keep_new(slot_of, columns.who, columns.identity, batch.offsets, next_offset, marks, keep)
+    # Read-only views of Arrow memory are another type to the compiler, which would compile again while rows wait.
+    who = np.require(columns.who, requirements=["C", "W"])
+    offsets = np.require(batch.offsets, requirements=["C", "W"])
+    repeats = keep_new(slot_of, who, columns.identity, offsets, next_offset, marks, keep)
     plan = BatchPlan(keep, partition_of, {}, spans, repeats=int(repeats))
     _drop_unstored(spec, rows, plan)
     last_rows = _last_rows(batch, columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline_orchestrator.errors import RetryableError
@@ -47,11 +47,13 @@ ledgers = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(ledgers)
 def test_what_is_written_is_what_is_read(ledger: Ledger) -> None:
     assert parse(render(ledger)) == ledger
 
 
+@settings(deadline=None)
 @given(ledgers, st.data())
 def test_a_flipped_bit_or_a_cut_is_never_taken_for_a_ledger(ledger: Ledger, data: st.DataObject) -> None:
     raw = bytearray(render(ledger))
