@@ -74,9 +74,14 @@ def main(*, window_s: int = 20, runs: int = 1) -> None:
     best = {name: _best(trials, name) for name in found}
     report.add(
         table(
-            ("process at its highest rate", "share of one core", "resident MiB"),
+            ("process at its highest rate", "share of one core", "CPU us per message", "resident MiB"),
             [
-                (f"{name}: {role}", round(share, 2), each.memory[role] // 2**20)
+                (
+                    f"{name}: {role}",
+                    round(share, 2),
+                    round(share / each.verdict.taken * 1e6, 2),
+                    each.memory[role] // 2**20,
+                )
                 for name, each in best.items()
                 if each
                 for role, share in sorted(each.busy.items())

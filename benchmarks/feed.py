@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from infrastructure.services.processes import dies_with_parent
 class Feed:
     """A running feed process, read from outside."""
 
-    def __init__(self, settings: dict[str, Any], *, rate: float, lines: int, sent_log: Path | None = None) -> None:
-        """Any: settings as JSON. The flow starts when both connections watch, and ends after `lines`."""
+    def __init__(
+        self, settings: dict[str, Any], *, rate: float, lines: int | None = None, sent_log: Path | None = None
+    ) -> None:
+        """Any: settings as JSON. The flow starts when both connections watch, and ends after `lines`, or `finish`."""
         config = {
             "settings": {key: settings[key] for key in ("iqfeed", "symbols")},
             "rate": rate,
@@ -39,14 +42,33 @@ class Feed:
             cwd=PROJECT_ROOT,
             preexec_fn=dies_with_parent(os.getpid()),  # noqa: PLW1509  # one system call
         )
-        assert self.process.stdout is not None
-        assert json.loads(self.process.stdout.readline())["flow"] == "held"
+        self._changed = threading.Condition()
+        self._newest: dict[str, Any] = {}
+        self._ended = False
+        threading.Thread(target=self._read, daemon=True).start()
+        assert (self.next() or {})["flow"] == "held"
 
     def next(self) -> dict[str, Any] | None:
-        """The next second's line; None at the end. Any: JSON."""
+        """Wait for a line that was not returned yet and give the newest; None at the end. Any: JSON."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest or self._ended)
+            newest, self._newest = self._newest, {}
+            return newest or None
+
+    def _read(self) -> None:
+        """Lines are taken as they come: one that waited in the pipe would be paired with counts of later."""
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        return json.loads(line) if line else None
+        for line in self.process.stdout:
+            with self._changed:
+                self._newest = json.loads(line)
+                self._changed.notify()
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+
+    def finish(self) -> None:
+        """End the flow; the connections stay."""
+        self.process.send_signal(signal.SIGUSR1)
 
     def stop(self) -> dict[str, Any]:
         """End it; what it had sent. Any: JSON."""
@@ -60,11 +82,14 @@ class Feed:
 
 async def _serve(config: dict[str, Any]) -> None:  # Any: JSON
     from infrastructure.simulator.config import SimulatorConfig
+    from infrastructure.simulator.generated import GeneratedMarket
     from infrastructure.simulator.server import Simulator
     from infrastructure.simulator.warm import warm
 
     warm()
     wanted = SimulatorConfig.from_mapping(config)
+    market = wanted.market()
+    assert isinstance(market, GeneratedMarket)
     server: Simulator
 
     def say() -> None:
@@ -74,7 +99,7 @@ async def _serve(config: dict[str, Any]) -> None:  # Any: JSON
         sys.stdout.flush()
 
     server = Simulator(
-        wanted.market(),
+        market,
         wanted.ports(),
         host=wanted.host,
         behaviour=wanted.behaviour,
@@ -88,6 +113,7 @@ async def _serve(config: dict[str, Any]) -> None:  # Any: JSON
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
+    loop.add_signal_handler(signal.SIGUSR1, lambda: setattr(market, "limit", market.lines))
     try:
         await server.run()
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import selectors
 import socket
+import threading
 from dataclasses import dataclass
 
 from benchmarks.feed import Feed
@@ -38,21 +39,25 @@ def record(lines: int) -> Recorded:
     with selectors.DefaultSelector() as selector:
         for port in got:
             selector.register(port, selectors.EVENT_READ)
-        assert feed.process.stdout is not None
-        selector.register(feed.process.stdout, selectors.EVENT_READ)
-        finished = 0
-        while finished < 2:  # one more second, for what the sockets still hold
-            for key, _ in selector.select():
-                if isinstance(key.fileobj, socket.socket):
-                    got[key.fileobj] += key.fileobj.recv(1 << 20)
-                else:
-                    finished += (feed.next() or {"flow": "finished"})["flow"] == "finished"
+        ended: threading.Thread = threading.Thread(target=_until_finished, args=(feed,), daemon=True)
+        ended.start()
+        while ended.is_alive():
+            for key, _ in selector.select(0.1):
+                assert isinstance(key.fileobj, socket.socket)
+                got[key.fileobj] += key.fileobj.recv(1 << 20)
     feed.stop()
     level1.close()
     level2.close()
     one, two = bytes(got[level1]), bytes(got[level2])
     clock = next(line for line in two.splitlines(keepends=True) if line.startswith(b"T,"))
     return Recorded(_market(one, b"QP"), _market(two, b"789"), ["Symbol", *SELECTED], clock)
+
+
+def _until_finished(feed: Feed) -> None:
+    """One more second than the flow lasts, for what the sockets still hold."""
+    finished = 0
+    while finished < 2:
+        finished += (feed.next() or {"flow": "finished"})["flow"] == "finished"
 
 
 def _market(data: bytes, types: bytes) -> bytes:

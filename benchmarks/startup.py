@@ -7,16 +7,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from statistics import median
 
 from benchmarks.report import Cell, Report, table
-from benchmarks.stations import ClickHouse
 from config.paths import PROJECT_ROOT
 
 STATUS_RUNS = 10
-DEMO_LIMIT_S = 60
 
 
 def timed(command: list[str]) -> float:
@@ -34,22 +33,25 @@ def first_stored_trade(state: Path) -> tuple[float, list[float], list[tuple[Cell
         [*manage, "demo", "--state-dir", str(state)],
         cwd=PROJECT_ROOT,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
-        clickhouse: ClickHouse | None = None
-        while time.perf_counter() - begun < DEMO_LIMIT_S:
-            clickhouse = clickhouse or _clickhouse(state)
-            if clickhouse and _trades(clickhouse):
-                break
-            time.sleep(0.02)
+        assert demo.stderr is not None
+        said = next((line for line in demo.stderr if "first trade stored" in line), None)
         seconds = time.perf_counter() - begun
+        if said is None:
+            raise RuntimeError("the demo ended without a stored trade")
+        reading = threading.Thread(target=demo.stderr.read, daemon=True)  # or its pipe fills up
+        reading.start()
         status = [*manage, "status", "--state-dir", str(state)]
+        subprocess.run([*manage, "monitor", "--duration", "5", "--state-dir", str(state)],
+                       cwd=PROJECT_ROOT, capture_output=True, check=False)  # fmt: skip
         times = [timed(status) for _ in range(STATUS_RUNS)]
         answer = subprocess.run([*status, "--json"], cwd=PROJECT_ROOT, capture_output=True, check=False)
         components = json.loads(answer.stdout)["components"]
         processes: list[tuple[Cell, ...]] = [
-            (name, each["process"]["cpu_percent"], (each["process"]["rss_bytes"] or 0) // 2**20)
+            (name, each["process"].get("cpu_percent"), (each["process"].get("rss_bytes") or 0) // 2**20)
             for name, each in components.items()
             if each.get("process")
         ]
@@ -57,27 +59,6 @@ def first_stored_trade(state: Path) -> tuple[float, list[float], list[tuple[Cell
     finally:
         demo.send_signal(signal.SIGINT)
         demo.wait(60)
-
-
-def _clickhouse(state: Path) -> ClickHouse | None:
-    """The address as the demo's own status tells it."""
-    done = subprocess.run(
-        [sys.executable, "manage_pipeline.py", "status", "--json", "--state-dir", str(state)],
-        cwd=PROJECT_ROOT, capture_output=True, check=False,
-    )  # fmt: skip
-    try:
-        address = json.loads(done.stdout)["infrastructure_status"]["clickhouse"]["address"]
-        host, _, port = str(address).rpartition(":")
-        return ClickHouse(host.removeprefix("http://"), int(port))
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _trades(clickhouse: ClickHouse) -> bool:
-    try:
-        return clickhouse.number("SELECT count() FROM market_data.events WHERE kind = 'trade'") > 0
-    except OSError:
-        return False  # not there yet, or no table yet
 
 
 def main(*, runs: int = 3) -> None:

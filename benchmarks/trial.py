@@ -17,7 +17,6 @@ from benchmarks.sustained import Sample, Verdict, judge
 WARM_UP_S = 6  # of flow before the window: just-in-time compilers, page faults, first snapshots
 SETTLE_LIMIT_S = 40
 STANDS_STILL_S = 10
-STALE_S = 0.5
 MARKET_KINDS = "('trade', 'quote', 'level_set', 'level_delete')"
 QUEUE_LIMIT_BYTES = 48 << 20  # unread by the pipeline: the simulator hangs up a little above
 
@@ -51,7 +50,7 @@ def run(
     own = bench.own(f"{name}-{rate}-{time.monotonic_ns()}")
     own["clickhouse"]["database"] = f"bench_{name}"
     bench.fresh(own)
-    feed = Feed(own, rate=rate, lines=rate * (WARM_UP_S + window_s + 2), sent_log=sent_log)
+    feed = Feed(own, rate=rate, sent_log=sent_log)
     contender = CONTENDERS[name](own)
     try:
         contender.start()
@@ -69,21 +68,22 @@ def _watch(bench: Bench, contender: Contender, feed: Feed, own: dict[str, Any], 
     roles: dict[int, str] = {}
     line: dict[str, Any] | None
     while (line := feed.next()) is not None:
-        if line["flow"] == "held" or (line["flow"] == "running" and time.monotonic() - line["at"] > STALE_S):
-            continue  # a line that waited in the pipe must not be paired with counts of now
-        began = began or line["at"]
+        if line["flow"] == "held":
+            continue
+        began = began or time.monotonic()
         if line["at"] - began < WARM_UP_S:
             continue
         if not samples:
             roles = contender.processes()
             before = usage(roles)
         samples.append(_sample(bench, database, line))
-        if line["flow"] == "finished" or samples[-1].at - samples[0].at >= window_s:
+        if samples[-1].at - samples[0].at >= window_s:
             break
         if line["queued_bytes"] > QUEUE_LIMIT_BYTES and len(samples) >= 3:
             break
     if len(samples) < 3 or began is None:
         raise RuntimeError(f"{contender.name} was not connected long enough at {rate}/s")
+    feed.finish()
     after = usage(roles)
     status = contender.status() if isinstance(contender, Product) else {}
     verdict = judge(samples, rate)
