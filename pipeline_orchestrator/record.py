@@ -116,10 +116,10 @@ class Batch:
         return int(self.rows.num_rows)
 
     @classmethod
-    def empty(cls) -> Batch:
-        """No rows from nowhere: for an output that was not made of a batch."""
+    def empty(cls, log_id: str = "") -> Batch:
+        """No rows: for an output that was not made of a batch; `log_id` = where its dead letters come from."""
         rows = pa.RecordBatch.from_arrays([], schema=pa.schema([]))
-        return cls(rows=rows, ranges=(), offsets=np.zeros(0, dtype=np.int64))
+        return cls(rows=rows, ranges=(), offsets=np.zeros(0, dtype=np.int64), log_id=log_id)
 
 
 @dataclass(frozen=True, slots=True)

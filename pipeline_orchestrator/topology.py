@@ -160,12 +160,11 @@ def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
     letters = KafkaSink(w.settings.kafka, f"storage/{w.instance}")
     parts = []
     for topic in TOPICS:
+        refused = RefusedRows(letters)
         sink = ClickHouseSink(
-            ClickHouseTable(store, TABLES[topic]),
-            state_dir=w.state_dir,
-            instance=w.instance,
-            on_refused=_to_dead_letters(letters),
+            ClickHouseTable(store, TABLES[topic]), state_dir=w.state_dir, instance=w.instance, on_refused=refused
         )
+        refused.sink = sink
         figures = StorageFigures(sink, w.anchors("storage"))
         source = KafkaSource(
             w.settings.kafka,
@@ -223,10 +222,14 @@ def _both(*listeners: Callable[[Batch], None]) -> Callable[[Batch], None]:
     return tell
 
 
-def _to_dead_letters(sink: KafkaSink) -> Callable[[list[DeadLetter]], Awaitable[None]]:
+class RefusedRows:
     """Rows that ClickHouse refused go to market.dlq before the rest of their batch is sealed."""
 
-    async def send(letters: list[DeadLetter]) -> None:
-        await sink.write(Output(batch=Batch.empty(), dead=letters))
+    def __init__(self, letters: KafkaSink) -> None:
+        self._letters = letters
+        self.sink: ClickHouseSink | None = None  # whose rows they are: its log gives their offsets a meaning
 
-    return send
+    async def __call__(self, refused: list[DeadLetter]) -> None:
+        """Returns when they are acknowledged. Raises RetryableError, PermanentError."""
+        log_id = self.sink.log_id if self.sink is not None else ""
+        await self._letters.write(Output(batch=Batch.empty(log_id), dead=refused))

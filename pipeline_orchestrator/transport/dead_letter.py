@@ -11,6 +11,7 @@ counts in (log id, else topic) is part of the writer's name, because offsets of 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 
@@ -22,7 +23,7 @@ from pipeline_orchestrator.market.events import DLQ, PORTS, arrow_schema
 from pipeline_orchestrator.record import DeadLetter, Outgoing
 
 UNDECODABLE = "undecodable_record"
-LOG_ID_CHARACTERS = 8  # of the log id in a writer's name: enough to tell two logs apart, short enough to read
+LOG_HASH_CHARACTERS = 8  # in a writer's name: enough to tell two logs apart, short enough to read
 
 
 def dead_letter_rows(
@@ -46,6 +47,11 @@ def dead_letter_rows(
     return Outgoing(topic=DLQ, rows=batch, partitions=np.array(partitions, np.int32), keys=None)
 
 
+def _short(log_id: str) -> str:
+    """Of a log id, the same length for all; its beginning may be shared by all topics (kafka.log_id set by hand)."""
+    return hashlib.sha256(log_id.encode()).hexdigest()[:LOG_HASH_CHARACTERS] if log_id else ""
+
+
 def _row(letter: DeadLetter, writer: str, log_id: str, now_us: int) -> tuple[dict[str, object], int]:
     reason, _, detail = letter.reason.partition(": ")
     headers = dict(letter.headers)
@@ -66,7 +72,7 @@ def _row(letter: DeadLetter, writer: str, log_id: str, now_us: int) -> tuple[dic
     else:
         topic = str(letter.position.get("topic", ""))
         source, identity = letter.source or topic, (0, int(offset or 0))
-        writer = f"{writer}@{log_id[:LOG_ID_CHARACTERS] or topic}"
+        writer = f"{writer}@{_short(log_id) or topic}"
     row: dict[str, object] = {
         "writer": writer,
         "epoch": identity[0],

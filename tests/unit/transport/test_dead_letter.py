@@ -38,7 +38,7 @@ def test_another_log_is_another_writer() -> None:
     writers = {
         dead_letter_rows([letter], "storage/0", log_id=log).rows.to_pylist()[0]["writer"] for log in ("A1", "B2")
     }
-    assert writers == {"storage/0@A1", "storage/0@B2"}
+    assert len(writers) == 2 and all(writer.startswith("storage/0@") for writer in writers)
 
 
 def test_without_a_log_id_offsets_of_different_topics_stay_apart() -> None:
