@@ -247,7 +247,7 @@ class ClickHouseSink:
         self._job = None
         for partition in [name for name in self._doubtful if not self._ledger.positions[name].rechecks]:
             del self._doubtful[partition]
-        self.stats.sealed(job.rows, recv[job.source_at], self._clock.wall_ns() // 1000, time.perf_counter() - began)
+        self.stats.sealed(job.rows, recv[job.source_at], time.perf_counter() - began)
 
     async def _move_on(self, plan: BatchPlan) -> None:
         """Nothing to store: positions move in memory, and become durable once a second."""
