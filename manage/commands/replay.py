@@ -101,6 +101,7 @@ def replay_lobster(settings: Settings, messages: Sequence[Path], directory: Path
     recv_us = min(map(_begin_us, days))
     frames = opening(sorted(totals), recv_us)
     lines = len(frames)
+    held = lines
     symbols = [np.full(lines, -1, np.int64)]
     sources = [np.zeros(lines, np.int64)]
     names: tuple[str, ...] = ()
@@ -121,9 +122,10 @@ def replay_lobster(settings: Settings, messages: Sequence[Path], directory: Path
         frames.append(_frame(part, lines, recv_us))
         symbols.append(part.symbols)
         sources.append(part.src_rows)
-        lines += len(part)
-        if sum(frame.count for frame in frames) >= LINES_AT_ONCE:
+        lines, held = lines + len(part), held + len(part)
+        if held >= LINES_AT_ONCE:
             flush()
+            held = 0
     if frames:
         flush()
     summary = run.close()

@@ -209,9 +209,11 @@ class ProcessEvents:
                 break
             for instance in {int(rows.instance[i]) for i in found[1, :strange]}:
                 self.state.add_instance(instance)
-            for i in found[0, :unknown].tolist():
-                part = int(runs[np.searchsorted(runs[:, 1], i, side="right"), 2])
-                self.state.add_slot(part, int(self._sids[rows.symbol.values[i]]))
+            named = found[0, :unknown]
+            parts = runs[np.searchsorted(runs[:, 1], named, side="right"), 2]
+            sids = self._sids[rows.symbol.values[named]]
+            for part, sid in {*zip(parts.tolist(), sids.tolist(), strict=True)}:
+                self.state.add_slot(part, sid)
         table = read_facts(rows, found[2, :facts])
         self._unreadable += table.unreadable
         return table
