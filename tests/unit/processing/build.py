@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,7 +97,7 @@ def record_batch(rows: Sequence[Row]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(EVENTS))
 
 
-def batch_of(runs: dict[int, Sequence[tuple[int, Row]]], log_id: str = "log") -> Batch:
+def batch_of(runs: Mapping[int, Sequence[tuple[int, Row]]], log_id: str = "log") -> Batch:
     """A batch of runs: partition -> (offset, row) in order."""
     rows: list[Row] = []
     offsets: list[int] = []

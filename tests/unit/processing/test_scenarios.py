@@ -68,7 +68,8 @@ def test_after_a_loss_the_book_is_empty_and_stale_until_it_is_rebuilt(loss: str)
     elif loss == "disconnected":
         feed.add("lost", None, "level2", raw=b"S,SERVER DISCONNECTED", event_time_us=None)
     else:
-        feed.fact("gap", phase="begin", gap_id="0:1:6", cause="reader_lost", **{"from": {}})
+        begun: dict[str, Any] = {"from": {}}
+        feed.fact("gap", phase="begin", gap_id="0:1:6", cause="reader_lost", **begun)
     feed.level("A", "bid", 9 * D, 5)
     feed.clock("level2")
     feed.level("A", "bid", 8 * D, 5)
