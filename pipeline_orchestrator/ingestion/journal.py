@@ -27,6 +27,7 @@ from pipeline_orchestrator.record import EventId
 
 CONNECTIONS = ("level1", "level2")
 PROTOCOL = "6.2"
+RESUME_SHARE = 20  # lines are taken again once a 20th of the quota was freed since the first was refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Journal:
         self.refused_lines = 0
         self.full = False
         self.unsaid_facts = 0
-        self._wall_ns, self._mono_ns = 0, 0
+        self._wall_ns, self._mono_ns, self._room_when_full = 0, 0, 0
         spool.state = self.state
 
     def open(self) -> None:
@@ -111,9 +112,16 @@ class Journal:
     def _refuse(self, lines: int) -> None:
         self.refused_lines += lines
         if not self.full:
-            self.full = True
+            self.full, self._room_when_full = True, self.spool.room_bytes()
             for connection in self.last:
                 self.gap_begins(connection, "spool_full")
+
+    def resume(self) -> bool:
+        """End a refusal once enough was freed since it began; True where it ended now."""
+        if not self.full or self.spool.room_bytes() - self._room_when_full < self.spool.quota_bytes // RESUME_SHARE:
+            return False
+        self.full = False
+        return True
 
     # -- facts ---------------------------------------------------------------------------------------------------
 

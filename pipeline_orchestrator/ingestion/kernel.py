@@ -40,16 +40,17 @@ from pipeline_orchestrator.ingestion.columns import (
 from pipeline_orchestrator.ingestion.intern import CONDITIONS, SYMBOLS, code_of
 from pipeline_orchestrator.ingestion.kernel_fields import (
     NULL,
-    S_CLOCK1,
+    S_CLOCK1_DAY,
     S_CLOCK1_KNOWN,
-    S_CLOCK2,
+    S_CLOCK1_TOD,
+    S_CLOCK2_DAY,
     S_CLOCK2_KNOWN,
+    S_CLOCK2_TOD,
     STATE_SIZE,
 )
 from pipeline_orchestrator.ingestion.layout import MAX_FIELDS
 from pipeline_orchestrator.ingestion.programs import P_FIELD, P_READER, P_REQUIRED, P_SLOT
 from pipeline_orchestrator.ingestion.reasons import EMPTY_LINE, MISSING_FIELD, OVERSIZE, UNKNOWN_TYPE
-from pipeline_orchestrator.market.eastern import DAY_US
 from pipeline_orchestrator.market.events import KIND, PORT
 
 # What parse_frames returns.
@@ -110,6 +111,7 @@ _LF, _CR, _COMMA = 10, 13, 44
 _TYPE_Q, _TYPE_P, _TYPE_C, _TYPE_T, _TYPE_S = (ord(letter) for letter in "QPCTS")
 _TYPE_F, _TYPE_R, _TYPE_N, _TYPE_E, _TYPE_M, _TYPE_O, _TYPE_LN, _TYPE_LQ = (ord(letter) for letter in "FRNEMOnq")
 _0, _3, _4, _5, _6, _7, _8, _9 = (ord(digit) for digit in "03456789")
+_SLOTS = prog.SLOTS
 _WIDE, _COLUMNS = len(WIDE), len(WIDE) + len(NARROW)
 _SYMBOL, _CONDITIONS, _MAKER = B_NARROW + N_SYMBOL, B_NARROW + N_CONDITIONS, B_NARROW + N_MMID
 _BASIS, _DATE = B_NARROW + N_BASIS, B_NARROW + N_DATE
@@ -239,19 +241,20 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
                     status = _OTHER_PLAIN
                 elif kind != _TYPE_T:
                     status = UNKNOWN_TYPE
-            slots[1, :] = NULL
+            for slot in range(_SLOTS):
+                slots[1, slot] = NULL
             event = _K_OTHER
             if status == 0 and kind == _TYPE_T:
                 event = _K_CLOCK
                 a, b = (offs[1], offs[2] - 1) if fields > 1 else (0, 0)
-                local, status = take.clock(buf, a, b)
+                day, tod, status = take.clock(buf, a, b)
                 if status == 0:
                     if port == _LEVEL1:
-                        state[S_CLOCK1_KNOWN], state[S_CLOCK1] = 1, local
+                        state[S_CLOCK1_KNOWN], state[S_CLOCK1_DAY], state[S_CLOCK1_TOD] = 1, day, tod
                     elif port == _LEVEL2:
-                        state[S_CLOCK2_KNOWN], state[S_CLOCK2] = 1, local
-                    slots[0, W_TIME], slots[1, W_TIME] = take.to_utc(state, local, recv_us), 0
-                    slots[0, _DATE], slots[1, _DATE] = local // DAY_US, 0
+                        state[S_CLOCK2_KNOWN], state[S_CLOCK2_DAY], state[S_CLOCK2_TOD] = 1, day, tod
+                    slots[0, W_TIME], slots[1, W_TIME] = take.to_utc(state, day, tod, recv_us), 0
+                    slots[0, _DATE], slots[1, _DATE] = day, 0
             elif status == 0:
                 if program == _C_PLAIN:
                     event = _K_CORRECTION
@@ -299,11 +302,12 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
             keep = status in (_OTHER, _OTHER_PLAIN)
             if keep:
                 event = _K_OTHER
-                slots[1, :] = NULL
+                for slot in range(_SLOTS):
+                    slots[1, slot] = NULL
                 if status == _OTHER and fields > 1 and take.printable(buf, offs[1], offs[2] - 1):
                     slots[0, _SYMBOL], slots[1, _SYMBOL], slots[2, _SYMBOL] = offs[1], 0, offs[2] - 1
                 if state[S_CLOCK1_KNOWN] != 0:
-                    slots[0, _DATE], slots[1, _DATE] = state[S_CLOCK1] // DAY_US, 0
+                    slots[0, _DATE], slots[1, _DATE] = state[S_CLOCK1_DAY], 0
                 status = 0
             if status == 0:
                 for which in range(3):

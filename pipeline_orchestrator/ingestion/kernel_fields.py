@@ -25,7 +25,9 @@ from pipeline_orchestrator.ingestion.reasons import (
 )
 from pipeline_orchestrator.market.eastern import (
     DAY_US,
+    DAYLIGHT_US,
     HOUR_US,
+    STANDARD_US,
     civil_from_days,
     day_rule,
     days_from_civil,
@@ -37,20 +39,25 @@ NULL: Final = -1
 MAX_INT64: Final = (1 << 63) - 1
 MAX_INT32: Final = (1 << 31) - 1
 _SAFE: Final = MAX_INT64 // 10 - 1  # below this another digit cannot overflow
+_SAFE_DIGITS: Final = 18  # so many digits always fit
+_SHORT_PRICE: Final = 13  # characters: at most 12 digits and a point, which fit with six decimals added
+_SCALES: Final = (1_000_000, 100_000, 10_000, 1_000, 100, 10, 1)
 _MIDNIGHT_LAG_US: Final = 2_000_000
 
 _DOT, _MINUS, _COLON, _SLASH, _SPACE, _NINE = 46, 45, 58, 47, 32, 57
 
 # state[...]: what a parser remembers between lines, and small caches of calendar arithmetic
 S_CLOCK1_KNOWN: Final = 0
-S_CLOCK1: Final = 1
-S_CLOCK2_KNOWN: Final = 2
-S_CLOCK2: Final = 3
-S_RULE_DAY: Final = 4
-S_RULE: Final = 5
-S_NEAR_DAY: Final = 6
-S_NEAR_CODE: Final = 7
-S_NEAR_RESULT: Final = 8
+S_CLOCK1_DAY: Final = 1  # a local time is kept as its day and its time of day: divisions cost more than fields
+S_CLOCK1_TOD: Final = 2
+S_CLOCK2_KNOWN: Final = 3
+S_CLOCK2_DAY: Final = 4
+S_CLOCK2_TOD: Final = 5
+S_RULE_DAY: Final = 6
+S_RULE: Final = 7
+S_NEAR_DAY: Final = 8
+S_NEAR_CODE: Final = 9
+S_NEAR_RESULT: Final = 10
 STATE_SIZE: Final = 16
 
 
@@ -67,6 +74,13 @@ def digits(buf: Any, a: int, b: int, negative_too: bool) -> tuple[int, int]:  # 
         if a >= b:
             return 0, BAD_NUMBER
     value, over = 0, False
+    if b - a <= _SAFE_DIGITS:
+        for i in range(a, b):
+            digit = int(buf[i]) - 48
+            if digit < 0 or digit > 9:
+                return 0, BAD_NUMBER
+            value = value * 10 + digit
+        return (-value if minus else value), 0
     for i in range(a, b):
         digit = int(buf[i]) - 48
         if digit < 0 or digit > 9:
@@ -116,6 +130,30 @@ def price(buf: Any, a: int, b: int) -> tuple[int, int]:  # Any: arrays inside ke
     minus = buf[a] == _MINUS
     if minus:
         a += 1
+    if b - a > _SHORT_PRICE:
+        value, status = _long_price(buf, a, b)
+        return (-value if minus else value), status
+    value, point = 0, b
+    for i in range(a, b):
+        digit = int(buf[i]) - 48
+        if digit < 0 or digit > 9:
+            if digit != _DOT - 48 or point != b:
+                return 0, BAD_NUMBER
+            point = i
+        else:
+            value = value * 10 + digit
+    decimals = 0 if point == b else b - point - 1
+    if a == b or (point == a and decimals == 0):
+        return 0, BAD_NUMBER
+    if decimals > 6:
+        return 0, TOO_PRECISE
+    value *= _SCALES[decimals]
+    return (-value if minus else value), 0
+
+
+@njit(cache=True, error_model="numpy")
+def _long_price(buf: Any, a: int, b: int) -> tuple[int, int]:  # Any: arrays inside kernels
+    """Magnitude of a price with so many characters that it may not fit."""
     value, over, decimals, seen, point = 0, False, 0, 0, False
     for i in range(a, b):
         byte = int(buf[i])
@@ -141,9 +179,7 @@ def price(buf: Any, a: int, b: int) -> tuple[int, int]:  # Any: arrays inside ke
             over = True
         value = value * 10
         decimals += 1
-    if over:
-        return 0, OVERFLOW
-    return (-value if minus else value), 0
+    return value, (OVERFLOW if over else 0)
 
 
 @njit(cache=True, error_model="numpy")
@@ -212,22 +248,22 @@ def date(buf: Any, a: int, b: int) -> tuple[int, int]:  # Any: arrays inside ker
 
 
 @njit(cache=True, error_model="numpy")
-def clock(buf: Any, a: int, b: int) -> tuple[int, int]:  # Any: arrays inside kernels
-    """Local time of CCYYMMDD HH:MM:SS."""
+def clock(buf: Any, a: int, b: int) -> tuple[int, int, int]:  # Any: arrays inside kernels
+    """Day and time of day of CCYYMMDD HH:MM:SS, and the status."""
     if a >= b:
-        return 0, MISSING_FIELD
+        return 0, 0, MISSING_FIELD
     if b - a < 9 or buf[a + 8] != _SPACE:
-        return 0, BAD_DATE
+        return 0, 0, BAD_DATE
     century, rest, month, day = _two(buf, a), _two(buf, a + 2), _two(buf, a + 4), _two(buf, a + 6)
     if month < 0 or day < 0 or century < 0 or rest < 0:
-        return 0, BAD_DATE
+        return 0, 0, BAD_DATE
     days, status = _day(century * 100 + rest, month, day)
     if status != 0:
-        return 0, status
+        return 0, 0, status
     tod, status = time_of_day(buf, a + 9, b)
     if status != 0:
-        return 0, BAD_TIME
-    return days * DAY_US + tod, 0
+        return 0, 0, BAD_TIME
+    return days, tod, 0
 
 
 @njit(cache=True, error_model="numpy")
@@ -333,7 +369,7 @@ def trading_day(state: Any, code: int, code_status: int, day: int, day_status: i
     if day_status != 0:
         if state[S_CLOCK1_KNOWN] == 0:
             return 0, NULL
-        day = state[S_CLOCK1] // DAY_US
+        day = state[S_CLOCK1_DAY]
     if code_status != 0:
         return day, 0
     if state[S_NEAR_DAY] != day or state[S_NEAR_CODE] != code:
@@ -343,25 +379,30 @@ def trading_day(state: Any, code: int, code_status: int, day: int, day_status: i
 
 
 @njit(cache=True, error_model="numpy")
-def to_utc(state: Any, local: int, recv_us: int) -> int:  # Any: arrays inside kernels
+def to_utc(state: Any, day: int, tod: int, recv_us: int) -> int:  # Any: arrays inside kernels
     """UTC of a local time; the rule of the day is remembered, since days repeat."""
-    day = local // DAY_US
+    if tod >= DAY_US:  # a leap second at midnight
+        day, tod = day + 1, tod - DAY_US
     if state[S_RULE_DAY] != day:
         state[S_RULE] = day_rule(day)
         state[S_RULE_DAY] = day
-    return local_to_utc_us(local, recv_us, state[S_RULE])
+    rule = state[S_RULE]
+    local = day * DAY_US + tod
+    if rule == 0:
+        return int(local + STANDARD_US)
+    if rule == 1:
+        return int(local + DAYLIGHT_US)
+    return int(local_to_utc_us(local, recv_us, rule))
 
 
 @njit(cache=True, error_model="numpy")
-def dated(tod: int, clock_us: int) -> int:
-    """Local time of a bare time of day, by the newest clock (see reference_fields.dated)."""
-    clock_tod = clock_us % DAY_US
-    local = clock_us - clock_tod + tod
-    if local > clock_us + HOUR_US:
-        return local - DAY_US
+def dated(tod: int, clock_day: int, clock_tod: int) -> int:
+    """Day of a bare time of day, by the newest clock (see reference_fields.dated)."""
+    if tod > clock_tod + HOUR_US:
+        return clock_day - 1
     if tod < _MIDNIGHT_LAG_US and clock_tod >= DAY_US - _MIDNIGHT_LAG_US:
-        return local + DAY_US
-    return local
+        return clock_day + 1
+    return clock_day
 
 
 @njit(cache=True, error_model="numpy")
@@ -369,11 +410,11 @@ def line_time(state: Any, day: int, day_status: int, tod: int, tod_status: int, 
     """Date and time of a line in UTC; a missing date is guessed from the Level 1 clock."""
     if tod_status != 0:
         return 0, NULL
-    if day_status == 0:
-        return to_utc(state, day * DAY_US + tod, recv_us), 0
-    if state[S_CLOCK1_KNOWN] == 0:
-        return 0, NULL
-    return to_utc(state, dated(tod, state[S_CLOCK1]), recv_us), 0
+    if day_status != 0:
+        if state[S_CLOCK1_KNOWN] == 0:
+            return 0, NULL
+        day = dated(tod, state[S_CLOCK1_DAY], state[S_CLOCK1_TOD])
+    return to_utc(state, day, tod, recv_us), 0
 
 
 @njit(cache=True, error_model="numpy")
@@ -381,10 +422,12 @@ def quote_time(state: Any, bid: int, bid_status: int, ask: int, ask_status: int,
     """The later of both times of day, dated by the Level 1 clock, in UTC."""
     if state[S_CLOCK1_KNOWN] == 0 or (bid_status != 0 and ask_status != 0):
         return 0, NULL
-    now = state[S_CLOCK1]
+    clock_day, clock_tod = state[S_CLOCK1_DAY], state[S_CLOCK1_TOD]
     if bid_status != 0:
-        return to_utc(state, dated(ask, now), recv_us), 0
-    local = dated(bid, now)
+        bid = ask
+    day, tod = dated(bid, clock_day, clock_tod), bid
     if ask_status == 0:
-        local = max(local, dated(ask, now))
-    return to_utc(state, local, recv_us), 0
+        other = dated(ask, clock_day, clock_tod)
+        if other > day or (other == day and ask > tod):
+            day, tod = other, ask
+    return to_utc(state, day, tod, recv_us), 0

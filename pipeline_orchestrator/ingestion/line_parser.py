@@ -78,9 +78,10 @@ class LineParser:
     def context(self) -> ParserContext:
         """State after the last line parsed; assign to continue elsewhere."""
         state = self._work.state
-        one = int(state[fields.S_CLOCK1]) if state[fields.S_CLOCK1_KNOWN] else None
-        two = int(state[fields.S_CLOCK2]) if state[fields.S_CLOCK2_KNOWN] else None
-        return ParserContext(self._layout, one, two)
+        one = int(state[fields.S_CLOCK1_DAY] * DAY_US + state[fields.S_CLOCK1_TOD])
+        two = int(state[fields.S_CLOCK2_DAY] * DAY_US + state[fields.S_CLOCK2_TOD])
+        known1, known2 = bool(state[fields.S_CLOCK1_KNOWN]), bool(state[fields.S_CLOCK2_KNOWN])
+        return ParserContext(self._layout, one if known1 else None, two if known2 else None)
 
     @context.setter
     def context(self, context: ParserContext) -> None:
@@ -89,9 +90,9 @@ class LineParser:
             self._layout = context.layout
             self._work = self._work._replace(programs=programs.build(context.layout))
         state[fields.S_CLOCK1_KNOWN] = context.clock1 is not None
-        state[fields.S_CLOCK1] = context.clock1 or 0
+        state[fields.S_CLOCK1_DAY], state[fields.S_CLOCK1_TOD] = divmod(context.clock1 or 0, DAY_US)
         state[fields.S_CLOCK2_KNOWN] = context.clock2 is not None
-        state[fields.S_CLOCK2] = context.clock2 or 0
+        state[fields.S_CLOCK2_DAY], state[fields.S_CLOCK2_TOD] = divmod(context.clock2 or 0, DAY_US)
         state[fields.S_RULE_DAY] = state[fields.S_NEAR_DAY] = -(1 << 40)
 
     def parse(self, frames: Sequence[Frame]) -> tuple[pa.RecordBatch, list[DeadLetter]]:

@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from pipeline_orchestrator.ingestion import kernel_fields as take
+from pipeline_orchestrator.market.eastern import DAY_US
 
 MAX_LINE: Final = 64 << 10  # bytes of a line before its LF; a longer one is refused, its head is kept
 MAX_CONTROLS: Final = 512
@@ -66,9 +67,9 @@ def _scan(buf: Any, start: int, size: int, controls: Any) -> tuple[int, int, int
                 comma = pos + 2
                 while comma < tail and buf[comma] != 44:
                     comma += 1
-                local, status = take.clock(buf, pos + 2, comma)
+                day, tod, status = take.clock(buf, pos + 2, comma)
                 if status == 0:
-                    clock = local
+                    clock = day * DAY_US + tod
         lines += 1
         last_start, last_end = pos, tail
         pos = at + 1

@@ -13,7 +13,6 @@ from pipeline_orchestrator.ingestion.journal import Journal
 from pipeline_orchestrator.ingestion.subscriptions import Subscriptions
 
 TELL_SECONDS = 1.0
-RESUME_SHARE = 20  # reading goes on once a 20th of the quota is free
 
 
 class IngestionReader:
@@ -149,9 +148,7 @@ class IngestionReader:
 
     def _resume(self) -> None:
         """There is room again: read on, over new connections (what was refused may have held a field list)."""
-        journal = self.journal
-        if journal.full and journal.spool.room_bytes() > journal.spool.quota_bytes // RESUME_SHARE:
-            journal.full = False
+        if self.journal.resume():
             for connection in self.connections:
                 connection.drop("spool_full")
 

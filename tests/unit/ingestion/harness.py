@@ -99,6 +99,7 @@ class Running:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self.sink.go.set()
         self.ctx.drain.set()
         try:
             await asyncio.wait_for(self._reading, 20)
