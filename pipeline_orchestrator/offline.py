@@ -112,15 +112,22 @@ def replay_spool(
     *,
     lines_at_once: int = LINES_AT_ONCE,
 ) -> Summary:
-    """Spool segments and spool directories as they lie, in the order given. Raises OSError, ValueError."""
+    """Spool segments and spool directories as they lie, in the order given. Raises OSError, ValueError.
+
+    The parser goes on from one segment to the next where nothing lies between; else the segment's header sets it.
+    """
     run = OfflineRun(settings, directory, topics)
+    after: tuple[int, int, int] | None = None  # instance, epoch and sequence number that continue the one before
     for segment in _segments(paths):
         header = decode_header(read_segment(segment))
         if header is None:
             raise ValueError(f"{segment} is no segment of a spool")
-        run.parser.context = ParserContext.from_json(parser_state(header.state))
+        if after != (header.instance, header.epoch, header.next_seq):
+            run.parser.context = ParserContext.from_json(parser_state(header.state))
+        after = (header.instance, header.epoch, header.next_seq)
         for frames in in_chunks(iter_segment(segment), lines_at_once):
             run.feed(frames)
+            after = (frames[-1].instance, frames[-1].epoch, frames[-1].first_seq + frames[-1].count)
     return run.close()
 
 
