@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from config.sections import Settings
+from manage import instance
 from manage.budget_watch import BudgetWatch
 from manage.daemon import Request
 from manage.service_watch import ServiceWatch
@@ -70,7 +71,8 @@ class SupervisedPipeline:
             self.specs.append(simulator_spec(self.settings, wished, [spec.id for spec in self.specs]))
         self.orchestrator = PipelineOrchestrator(self.settings, self.specs, state_dir=request.state, lock=lock, log=log)
         self.ready_limit: float | None = None  # None: a daemon goes on trying, whoever started it gives up
-        self._forced = False
+        self._forced, self._state = False, request.state
+        instance.take_endings(request.state)
         self._services = ServiceWatch(self.settings, self.orchestrator)
         self._budgets = BudgetWatch(self.settings, request.state, request.log_directory, self.orchestrator)
         self._watching: list[asyncio.Task[None]] = []
@@ -101,8 +103,11 @@ class SupervisedPipeline:
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
-        for ended in await self.orchestrator.stop(grace_seconds, force=self._forced):
-            self.log("INFO", "component_ended", **_fields(ended))
+        endings = [_fields(ended) for ended in await self.orchestrator.stop(grace_seconds, force=self._forced)]
+        for ended in endings:
+            level = "INFO" if ended["how"] == "drained" else "WARNING"
+            self.log(level, "component_ended", **ended)
+        instance.write_endings(self._state, endings)
 
     def kill(self) -> None:
         """See daemon.Pipeline."""

@@ -99,7 +99,7 @@ class DemoSession:
                 self._say(line)
             self._say(f"ready {document['seconds']:.2f} s after the program's start. Next, in another terminal:")
             for command in ("status", "monitor --duration 30", "stop"):
-                self._say(f"  python manage_pipeline.py {command} --state-dir {self.state}")
+                self._say(f"  python3 manage_pipeline.py {command} --state-dir {self.state}")
             self._say(f"ends by itself after {spoken(self.duration)}" if self.duration else "ends with Ctrl-C")
         elif event == "first_trade":
             self._say(f"first trade stored in ClickHouse {document['seconds']:.2f} s after the program's start")

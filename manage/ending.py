@@ -49,10 +49,17 @@ def stop_pipeline(terminal: Terminal, state: Path, *, force: bool = False, grace
     finally:
         if watched is not None:
             watched.close()
+    cut_short = []
+    for ended in instance.take_endings(state):
+        seen[ended["id"]] = {**seen.get(ended["id"], {}), "state": "stopped", "how": ended["how"]}
+        if ended["how"] != "drained":
+            cut_short.append(ended["id"])
+            terminal.note(f"▲ {ended['id']} {ended['how']} after {ended['seconds']:.1f} s: it had not drained")
     return {
         "stopped": True,
         "was_running": True,
         "killed": killed,
+        "not_drained": cut_short,
         "pid": record.pid if record is not None else None,
         "seconds": round(time.monotonic() - began, 2),
         "components": seen,
@@ -145,4 +152,5 @@ def text(answer: Document) -> str:
             "; state left behind by a killed daemon was cleared" if answer["left_behind_removed"] else ""
         )
     how = "killed" if answer.get("killed") else "stopped"
-    return f"{how} after {answer['seconds']:.1f} s"
+    left = answer.get("not_drained") or []
+    return f"{how} after {answer['seconds']:.1f} s" + (f"; not drained: {', '.join(left)}" if left else "")

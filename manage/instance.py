@@ -17,6 +17,7 @@ from typing import Any
 
 from config import paths
 
+ENDINGS_NAME = "endings.json"
 LOCK_NAME = "lock"
 
 
@@ -158,3 +159,19 @@ class Watched:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def write_endings(state: Path, endings: list[dict[str, Any]]) -> None:  # Any: JSON
+    """How each component ended at the last orderly stop ({"id", "how", "seconds", "pid"}), for whoever asked for it."""
+    (state / ENDINGS_NAME).write_text(json.dumps(endings), encoding="utf-8")
+
+
+def take_endings(state: Path) -> list[dict[str, Any]]:  # Any: JSON
+    """What `write_endings` left, once; [] where the daemon was killed or is another version."""
+    path = state / ENDINGS_NAME
+    try:
+        endings = json.loads(path.read_text(encoding="utf-8"))
+        path.unlink()
+    except (OSError, ValueError):
+        return []
+    return [ending for ending in endings if isinstance(ending, dict)]

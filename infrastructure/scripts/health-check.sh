@@ -2,14 +2,17 @@
 # Do Kafka, ClickHouse and Redis answer? For compose, local and external services alike; needs bash and curl only.
 #
 #   infrastructure/scripts/health-check.sh
+#   PIPELINE_KAFKA__BOOTSTRAP_SERVERS=host:9092 infrastructure/scripts/health-check.sh       # the settings' variables
 #   KAFKA=host:9092 CLICKHOUSE=host:8123 REDIS=host:6379 WAIT=60 infrastructure/scripts/health-check.sh
 #
 # WAIT is how many seconds to wait for those that do not answer yet (default 0). Exit code 0: all answer; 69: not all.
 set -uo pipefail
 
-KAFKA=${KAFKA:-localhost:9092}
-CLICKHOUSE=${CLICKHOUSE:-localhost:8123}
-REDIS=${REDIS:-localhost:6379}
+# The first of several bootstrap servers stands for all; addresses in settings files are not read here.
+kafka=${PIPELINE_KAFKA__BOOTSTRAP_SERVERS:-localhost:9092}
+KAFKA=${KAFKA:-${kafka%%,*}}
+CLICKHOUSE=${CLICKHOUSE:-${PIPELINE_CLICKHOUSE__HOST:-localhost}:${PIPELINE_CLICKHOUSE__PORT:-8123}}
+REDIS=${REDIS:-${PIPELINE_REDIS__HOST:-localhost}:${PIPELINE_REDIS__PORT:-6379}}
 WAIT=${WAIT:-0}
 
 # ApiVersions, version 0, correlation 7, no client id: the answer repeats the correlation and has error code 0.
