@@ -7,70 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-SECOND = 1_000_000
+from tests.unit.processing.reference_features import SECOND, features_of
+from tests.unit.processing.reference_state import Bar, Instance, Row, Symbol, half_even
+
 LENGTHS = {"1s": SECOND, "1m": 60 * SECOND}
 DEPTH_KINDS = {"order_add", "order_change", "order_delete", "level_set", "level_delete", "depth_clear"}
-Row = dict[str, Any]
-
-
-def half_even(value: Fraction) -> int:
-    return round(value)  # Python's round is half to even
-
-
-@dataclass
-class Bar:
-    trades: list[tuple[int, int, int]] = field(default_factory=list)  # time, price, size of C and E, in log order
-    odd: list[int] = field(default_factory=list)  # sizes of O
-    date: int | None = None
-    published: bool = False
-    changed: bool = True
-    revision: int = 0
-    gap: bool = False
-
-
-@dataclass
-class Symbol:
-    name: str
-    instance: int = -1
-    trust: str = "none"
-    need_summary: bool = True
-    begun: bool = False
-    levels: dict[str, dict[int, int]] = field(default_factory=lambda: {"bid": {}, "ask": {}})
-    level1: tuple[int | None, int | None, int | None, int | None] = (None, None, None, None)
-    previous: tuple[int | None, int | None, int | None, int | None] = (None, None, None, None)
-    source: str = "none"
-    mid: tuple[int, int] | None = None  # bid + ask, time
-    variance: float | None = None
-    date: int | None = None
-    traded: list[tuple[int, int]] = field(default_factory=list)
-    last: tuple[int, int] | None = None
-    bars: dict[str, dict[int, Bar]] = field(default_factory=lambda: {"1s": {}, "1m": {}})
-    ended: dict[str, tuple[tuple[int, int], int | None]] = field(default_factory=dict)
-    unshown: bool = False
-
-    def top(self, n: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        bids = sorted(self.levels["bid"].items(), reverse=True)[:n]
-        asks = sorted(self.levels["ask"].items())[:n]
-        return bids, asks
-
-    def shown_trust(self) -> str:
-        bids, asks = self.top(1)
-        if self.trust == "valid" and bids and asks and bids[0][0] >= asks[0][0]:
-            return "crossed"
-        return self.trust
-
-
-@dataclass
-class Instance:
-    mark: tuple[int, int, int] | None = None
-    clock: int | None = None
-    shown: int | None = None
-    begun: dict[str, tuple[tuple[int, int], int | None]] = field(default_factory=dict)  # connection -> gap, from
-    closed: dict[str, tuple[tuple[int, int], int | None]] = field(default_factory=dict)
 
 
 class Reference:
@@ -140,7 +84,8 @@ class Reference:
                 self.quote(row, symbol)
             elif not old:
                 self.depth(row, symbol)
-            self.feature(row, offset, symbol)
+            gap_open = self.gap_open(symbol, "level1") or self.gap_open(symbol, "level2")
+            self.emit("market.features", row, offset, **features_of(row, symbol, self.decay, gap_open))
             if symbol.top(self.levels) != before:
                 self.show(row, offset, symbol)
         elif kind == "clock":
@@ -411,90 +356,3 @@ class Reference:
             revision=bar.revision,
             gap_flag=bar.gap,
         )
-
-    # -- features
-
-    def feature(self, row: Row, offset: int, symbol: Symbol) -> None:
-        trust = symbol.shown_trust()
-        if trust == "valid":
-            source = "depth"
-            bids, asks = symbol.top(1)
-            quote = (*(bids[0] if bids else (None, None)), *(asks[0] if asks else (None, None)))
-        elif symbol.level1[0] is not None or symbol.level1[2] is not None:
-            source, quote = "level1", symbol.level1
-        else:
-            source, quote = "none", (None, None, None, None)
-        flow = None
-        if source != symbol.source:
-            symbol.mid = None
-        elif None not in quote and None not in symbol.previous:
-            flow = self.flow(symbol.previous, quote)
-        symbol.source, symbol.previous = source, quote
-        bid, bid_size, ask, ask_size = quote
-        self.track(row.get("event_time_us"), symbol, bid, ask)
-        spread = mid = micro = imbalance = volatility = reason = None
-        if bid is not None and ask is not None:
-            spread, mid = ask - bid, half_even(Fraction(bid + ask, 2))
-            if bid_size is not None and ask_size is not None and bid_size + ask_size > 0:
-                total = bid_size + ask_size
-                micro = half_even(Fraction(bid * ask_size + ask * bid_size, total))
-                imbalance = (bid_size - ask_size) / total
-            else:
-                reason = "no_size"
-            if symbol.variance is not None:
-                volatility = math.sqrt(symbol.variance)
-        elif source == "none":
-            reason = f"book_{trust}"
-        elif bid is None:
-            reason = "no_quote" if ask is None else "no_bid"
-        else:
-            reason = "no_ask"
-        volume = sum(size for _, size in symbol.traded)
-        self.emit(
-            "market.features",
-            row,
-            offset,
-            symbol=symbol.name,
-            trading_date=row.get("trading_date"),
-            kind=row["kind"],
-            event_time_us=row.get("event_time_us"),
-            best_bid=bid,
-            best_bid_size=bid_size,
-            best_ask=ask,
-            best_ask_size=ask_size,
-            spread=spread,
-            mid=mid,
-            microprice=micro,
-            imbalance=imbalance,
-            order_flow_imbalance=flow,
-            vwap=half_even(Fraction(sum(p * s for p, s in symbol.traded), volume)) if volume else None,
-            volatility=volatility,
-            last_price=symbol.last[0] if symbol.last else None,
-            last_size=symbol.last[1] if symbol.last else None,
-            book_state=trust,
-            book_source=source,
-            null_reason=reason,
-            gap_flag=self.gap_open(symbol, "level1") or self.gap_open(symbol, "level2"),
-        )
-
-    def flow(self, before: Any, after: Any) -> int:
-        old_bid, old_bid_size, old_ask, old_ask_size = before
-        bid, bid_size, ask, ask_size = after
-        bid_part = (bid_size if bid >= old_bid else 0) - (old_bid_size if bid <= old_bid else 0)
-        ask_part = (ask_size if ask <= old_ask else 0) - (old_ask_size if ask >= old_ask else 0)
-        return int(bid_part - ask_part)
-
-    def track(self, time: int | None, symbol: Symbol, bid: int | None, ask: int | None) -> None:
-        if bid is None or ask is None or bid + ask <= 0:
-            symbol.mid = None
-        elif time is not None and symbol.mid is None:
-            symbol.mid = (bid + ask, time)
-        elif time is not None and symbol.mid is not None and time > symbol.mid[1]:
-            seconds = (time - symbol.mid[1]) / SECOND
-            squared = math.log((bid + ask) / symbol.mid[0]) ** 2 / seconds
-            if symbol.variance is None:
-                symbol.variance = squared
-            else:
-                gone = -math.expm1(-self.decay * seconds)  # 1 - exp(...) without losing its digits
-                symbol.variance = math.exp(-self.decay * seconds) * symbol.variance + gone * squared
-            symbol.mid = (bid + ask, time)

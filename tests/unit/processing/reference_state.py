@@ -1,0 +1,65 @@
+"""What the reference remembers of a symbol, a bar and an instance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def half_even(value: Fraction) -> int:
+    return round(value)  # Python's round is half to even
+
+
+@dataclass
+class Bar:
+    trades: list[tuple[int, int, int]] = field(default_factory=list)  # time, price, size of C and E, in log order
+    odd: list[int] = field(default_factory=list)  # sizes of O
+    date: int | None = None
+    published: bool = False
+    changed: bool = True
+    revision: int = 0
+    gap: bool = False
+
+
+@dataclass
+class Symbol:
+    name: str
+    instance: int = -1
+    trust: str = "none"
+    need_summary: bool = True
+    begun: bool = False
+    levels: dict[str, dict[int, int]] = field(default_factory=lambda: {"bid": {}, "ask": {}})
+    level1: tuple[int | None, int | None, int | None, int | None] = (None, None, None, None)
+    previous: tuple[int | None, int | None, int | None, int | None] = (None, None, None, None)
+    source: str = "none"
+    mid: tuple[int, int] | None = None  # bid + ask, time
+    variance: float | None = None
+    date: int | None = None
+    traded: list[tuple[int, int]] = field(default_factory=list)
+    last: tuple[int, int] | None = None
+    bars: dict[str, dict[int, Bar]] = field(default_factory=lambda: {"1s": {}, "1m": {}})
+    ended: dict[str, tuple[tuple[int, int], int | None]] = field(default_factory=dict)
+    unshown: bool = False
+
+    def top(self, n: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        bids = sorted(self.levels["bid"].items(), reverse=True)[:n]
+        asks = sorted(self.levels["ask"].items())[:n]
+        return bids, asks
+
+    def shown_trust(self) -> str:
+        bids, asks = self.top(1)
+        if self.trust == "valid" and bids and asks and bids[0][0] >= asks[0][0]:
+            return "crossed"
+        return self.trust
+
+
+@dataclass
+class Instance:
+    mark: tuple[int, int, int] | None = None
+    clock: int | None = None
+    shown: int | None = None
+    begun: dict[str, tuple[tuple[int, int], int | None]] = field(default_factory=dict)  # connection -> gap, from
+    closed: dict[str, tuple[tuple[int, int], int | None]] = field(default_factory=dict)
