@@ -281,7 +281,7 @@ class ProcessEvents:
                 port="none",
                 cause=lost.cause,
                 state="closed",
-                begun=lost.known.get(instance, Place()),
+                begun=_before(lost.known.get(instance, Place()), here),
                 ended=here,
                 detail=json.dumps({"partition": partition, "lost": "state of processing"}),
             )
@@ -323,6 +323,13 @@ class ProcessEvents:
     def _symbol_of(self, rows: Rows, i: int) -> str | None:
         slot = int(rows.slot[i])
         return None if slot < 0 else self.state.symbols[int(self.state.view().slots[slot]["sid"])]
+
+
+def _before(known: Place, here: Place) -> Place:
+    """The newest line known, unless the log goes back behind it: then no line is missing, and none is named."""
+    if known.epoch is None or known.seq is None or here.epoch is None or here.seq is None:
+        return Place()
+    return known if (known.epoch, known.seq) < (here.epoch, here.seq) else Place()
 
 
 def _offsets(batch: Batch) -> Array:

@@ -230,6 +230,8 @@ async def test_another_log_is_never_resumed_into(tmp_path: Path) -> None:
     for batch in after.batches(log, 1000, "another"):
         after.process(batch)
     assert gaps_of(after) == [("log_lost", 0), ("log_lost", 1), ("log_lost", 2)]
+    told = [row for name, rows in after.rows.items() if "gaps" in name for row in rows if "/" in row["gap_id"]]
+    assert {(row["from_epoch"], row["from_seq"]) for row in told} == {(None, None)}  # the log holds these lines again
     kinds = [row["src_offset"] for row in after.rows["market.features/0"]]
     assert kinds == [row["src_offset"] for row in before.rows["market.features/0"]]  # nothing is dropped as a repeat
     assert {event for _, event, _ in after.recovery.notices} == {"snapshot_not_current", "processing_state_lost"}
