@@ -125,7 +125,13 @@ async def test_start_without_a_feed_succeeds_and_says_that_there_is_none(tmp_pat
 async def test_a_start_that_cannot_finish_names_what_is_missing_and_leaves_nothing(tmp_path: Path) -> None:
     given = config(tmp_path, performance={"startup_timeout_seconds": 0.5})
     settings = settings_from(given)
-    never = ComponentSpec(id="never/0", kind="stage", builder="never", config=json.dumps({"fault": "never_ready"}), placement=Placement.TASK)
+    never = ComponentSpec(
+        id="never/0",
+        kind="stage",
+        builder="never",
+        config=json.dumps({"fault": "never_ready"}),
+        placement=Placement.TASK,
+    )
     orchestrator = PipelineOrchestrator(
         settings,
         [never],

@@ -49,9 +49,10 @@ def test_bytes_equal_aiokafkas(records: list[Record], compression: str) -> None:
         batch._set_producer_state(4711, 3, 100)
     built, reference = mine._build(), bytes(theirs._build())
     assert mine.size() == len(built)
-    if compression != "gzip" and len(reference) <= len(built):  # gzip holds the time of day
+    packed_alike = built[21:23] == reference[21:23]  # attributes: the codec, or none where packing gained nothing
+    if compression != "gzip" and packed_alike:  # gzip holds the time of day
         assert built == reference
-    else:  # aiokafka sends some small batches packed although they grew
+    else:  # aiokafka sends some small batches packed although they gained nothing
         assert len(built) <= len(reference)
         assert parsed(built) == parsed(reference)
 
