@@ -20,6 +20,8 @@ TABLES: Final = 3
 COLUMN_OF: Final = ("symbol", "conditions", "mmid")
 
 FULL: Final = -1
+FNV_OFFSET: Final = 14695981039346656037
+FNV_PRIME: Final = 1099511628211
 RESTART_ENTRIES: Final = 1 << 16
 _FIRST_SLOTS: Final = 1 << 12
 
@@ -34,13 +36,23 @@ class Texts(NamedTuple):
 
 
 @njit(cache=True, error_model="numpy")
-def code_of(
-    slots: Any, ends: Any, arena: Any, meta: Any, which: int, buf: Any, a: int, b: int
-) -> int:  # Any: arrays inside kernels
-    """Code of `buf[a:b]` in table `which`, entered if new; FULL where there is no room (`grow`, then again)."""
-    value = uint64(14695981039346656037)
+def hash_of(buf: Any, a: int, b: int) -> int:  # Any: arrays inside kernels
+    """FNV-1a of `buf[a:b]` as a signed number with the same bits."""
+    value = uint64(FNV_OFFSET)
     for i in range(a, b):
-        value = (value ^ uint64(buf[i])) * uint64(1099511628211)
+        value = (value ^ uint64(buf[i])) * uint64(FNV_PRIME)
+    return np.int64(value)  # type: ignore[return-value]  # int() of an unsigned one stays unsigned in numba
+
+
+@njit(cache=True, error_model="numpy")
+def code_of(
+    slots: Any, ends: Any, arena: Any, meta: Any, which: int, buf: Any, a: int, b: int, hashed: int
+) -> int:  # Any: arrays inside kernels
+    """Code of `buf[a:b]`, whose hash is `hashed`, in table `which`; entered if new.
+
+    FULL where there is no room: `grow`, then again.
+    """
+    value = uint64(hashed)
     mask = uint64(slots.shape[1] - 1)
     at = (value ^ (value >> uint64(29))) & mask
     size = b - a
@@ -74,9 +86,8 @@ def _refill(
 ) -> None:  # Any: arrays inside kernels
     for which in range(old_meta.shape[0]):
         for entry in range(old_meta[which, 0]):
-            code_of(
-                slots, ends, arena, meta, which, old_arena[which], old_ends[which, entry], old_ends[which, entry + 1]
-            )
+            text, a, b = old_arena[which], old_ends[which, entry], old_ends[which, entry + 1]
+            code_of(slots, ends, arena, meta, which, text, a, b, hash_of(text, a, b))
 
 
 class InternTables:
@@ -95,7 +106,8 @@ class InternTables:
     def code(self, which: int, text: str) -> int:
         """Code of a text from Python."""
         data = np.frombuffer(bytearray(text.encode()), dtype=np.uint8)
-        while (found := int(code_of(*self.texts, which, data, 0, data.shape[0]))) == FULL:
+        size = data.shape[0]
+        while (found := int(code_of(*self.texts, which, data, 0, size, hash_of(data, 0, size)))) == FULL:
             self.grow()
         return found
 

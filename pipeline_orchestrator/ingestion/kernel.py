@@ -32,12 +32,25 @@ from pipeline_orchestrator.ingestion.columns import (
     N_SYMBOL,
     NARROW,
     W_EPOCH,
+    W_PRICE,
     W_RECV,
     W_SEQ,
+    W_SIZE,
     W_TIME,
     WIDE,
 )
-from pipeline_orchestrator.ingestion.intern import CONDITIONS, SYMBOLS, code_of
+from pipeline_orchestrator.ingestion.intern import CONDITIONS, SYMBOLS, code_of, hash_of
+from pipeline_orchestrator.ingestion.kernel_fast import (
+    GIVEN_BACK,
+    LATER_BEGIN,
+    LATER_END,
+    SLOT_ROWS,
+    E,
+    H,
+    S,
+    V,
+    fast_line,
+)
 from pipeline_orchestrator.ingestion.kernel_fields import (
     NULL,
     S_CLOCK1_DAY,
@@ -80,9 +93,10 @@ class Work(NamedTuple):
     """What a parser keeps between calls: programs of the layout, state, scratch, call cursor, refused lines."""
 
     programs: npt.NDArray[np.int64]
+    fast: npt.NDArray[np.int64]
     state: npt.NDArray[np.int64]
     offs: npt.NDArray[np.int64]
-    slots: npt.NDArray[np.int64]  # [value | status | end of text, slot]
+    slots: npt.NDArray[np.int64]  # scratch: see kernel_fast
     cursor: npt.NDArray[np.int64]
     errors: npt.NDArray[np.int64]
 
@@ -91,9 +105,10 @@ def make_work(errors: int = 1024) -> Work:
     """Fresh working memory, with no layout yet."""
     return Work(
         np.zeros((0, 0, 4), dtype=np.int64),
+        np.zeros((0, 0, 4), dtype=np.int64),
         np.zeros(STATE_SIZE, dtype=np.int64),
         np.zeros(MAX_FIELDS + 4, dtype=np.int64),
-        np.zeros((3, prog.SLOTS), dtype=np.int64),
+        np.zeros((SLOT_ROWS, prog.SLOTS), dtype=np.int64),
         np.zeros(CURSOR_SIZE, dtype=np.int64),
         np.zeros((errors, ERROR_COLUMNS), dtype=np.int64),
     )
@@ -116,7 +131,8 @@ _WIDE, _COLUMNS = len(WIDE), len(WIDE) + len(NARROW)
 _SYMBOL, _CONDITIONS, _MAKER = B_NARROW + N_SYMBOL, B_NARROW + N_CONDITIONS, B_NARROW + N_MMID
 _BASIS, _DATE = B_NARROW + N_BASIS, B_NARROW + N_DATE
 _KINDS = prog.KIND_OF_TYPE
-_X_DATE, _X_TIME, _X_TIME2, _X_CODE = prog.X_DATE, prog.X_TIME, prog.X_TIME2, prog.X_CODE
+_X_DATE, _X_TIME, _X_TIME2 = prog.X_DATE, prog.X_TIME, prog.X_TIME2
+_X_CODE, _X_LATER, _X_TRADE_TIME = prog.X_CODE, prog.X_LATER, prog.X_TRADE_TIME
 _Q_LINE, _Q_TRADE, _Q_QUOTE, _P_LINE = prog.Q_LINE, prog.Q_TRADE, prog.Q_QUOTE, prog.P_LINE
 _ORDER, _ORDER_DELETE, _LEVEL, _LEVEL_DELETE = prog.ORDER, prog.ORDER_DELETE, prog.LEVEL, prog.LEVEL_DELETE
 _C_TYPED, _C_PLAIN = prog.C_TYPED, prog.C_PLAIN
@@ -185,7 +201,7 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
 
     `table` is a frame table of spool_scan without facts. Rows and refused lines are appended at the cursor.
     """
-    programs, state, offs, slots, cursor, errors = work
+    programs, fast, state, offs, slots, cursor, errors = work
     wide, narrow, bits, raw_ends, raw = columns
     t_slots, t_ends, t_arena, t_meta = texts
     frame, pos, line = cursor[C_FRAME], cursor[C_POS], cursor[C_LINE]
@@ -195,148 +211,173 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
         end, port, recv_us = table[frame, 0] + table[frame, 1], table[frame, 3], table[frame, 8]
         if pos < 0:
             pos, line = table[frame, 0], 0
+        # The quick way relies on a line end as the last byte of all, and on fields that belong to a line.
+        whole = end > pos and buf[end - 1] == _LF and table[frame, 4] & OVERSIZE_FLAG == 0
         while pos < end:
             if row >= wide.shape[1] or refused >= errors.shape[0]:
                 result = ROWS_FULL if row >= wide.shape[1] else ERRORS_FULL
                 break
-            # One pass finds the line's end and its commas.
-            n, stop = 0, end
-            offs[0] = pos
-            for i in range(pos, end):
-                byte = buf[i]
-                if byte <= _COMMA:
-                    if byte == _COMMA:
-                        if n < MAX_FIELDS:
-                            n += 1
-                            offs[n] = i + 1
-                    elif byte == _LF:
-                        stop = i
-                        break
-            after = stop + 1
-            if stop > pos and buf[stop - 1] == _CR:
-                stop -= 1
-            size = stop - pos
-            # n commas make n + 1 fields; one empty field at the end does not count.
-            fields = MAX_FIELDS
-            if n < MAX_FIELDS:
-                offs[n + 1] = stop + 1
-                fields = n if n > 0 and offs[n] >= stop else n + 1
-            kind = int(buf[pos]) if size > 0 else 0
-            program = _program_of(kind, port)
-            status = 0
-            if table[frame, 4] & OVERSIZE_FLAG:
-                status = OVERSIZE
-            elif size == 0:
-                status = EMPTY_LINE
-            elif size > 1 and buf[pos + 1] != _COMMA:
-                status = UNKNOWN_TYPE
-            elif program == _NO_PROGRAM:
-                if kind == _TYPE_S:
-                    cursor[C_LINE_END], cursor[C_NEXT] = stop, after
-                    result = SYSTEM_LINE
-                    break
-                if kind in (_TYPE_F, _TYPE_R, _TYPE_LN, _TYPE_LQ):
-                    status = _OTHER
-                elif kind in (_TYPE_N, _TYPE_E, _TYPE_M, _TYPE_O):
-                    status = _OTHER_PLAIN
-                elif kind != _TYPE_T:
-                    status = UNKNOWN_TYPE
             for slot in range(_SLOTS):
-                slots[1, slot] = NULL
-            event = _K_OTHER
-            if status == 0 and kind == _TYPE_T:
-                event = _K_CLOCK
-                a, b = (offs[1], offs[2] - 1) if fields > 1 else (0, 0)
-                day, tod, status = take.clock(buf, a, b)
-                if status == 0:
-                    if port == _LEVEL1:
-                        state[S_CLOCK1_KNOWN], state[S_CLOCK1_DAY], state[S_CLOCK1_TOD] = 1, day, tod
-                    elif port == _LEVEL2:
-                        state[S_CLOCK2_KNOWN], state[S_CLOCK2_DAY], state[S_CLOCK2_TOD] = 1, day, tod
-                    slots[0, W_TIME], slots[1, W_TIME] = take.to_utc(state, day, tod, recv_us), 0
-                    slots[0, _DATE], slots[1, _DATE] = day, 0
-            elif status == 0:
-                if program == _C_PLAIN:
-                    event = _K_CORRECTION
-                    third = offs[4] - 1 - offs[3] if fields > 3 else 0
-                    if third == 1 or (third <= 0 and fields > 10):
-                        program = _C_TYPED
-                elif program == _P_LINE:
-                    event = _K_QUOTE
-                elif program != _Q_LINE:
-                    event = _KINDS[kind]
-                while program >= 0:
-                    for step in range(1, programs[program, 0, P_FIELD] + 1):
-                        field, slot = programs[program, step, P_FIELD], programs[program, step, P_SLOT]
-                        a, b = 0, 0
-                        if field < fields:
-                            a, b = offs[field], offs[field + 1] - 1
-                        value, status = _read(buf, a, b, programs[program, step, P_READER])
-                        if status == NULL and programs[program, step, P_REQUIRED]:
-                            status = MISSING_FIELD
+                slots[S, slot] = NULL
+            kind, program, quick, status, event = int(buf[pos]), _NO_PROGRAM, GIVEN_BACK, 0, _K_OTHER
+            if whole and kind != _LF and buf[pos + 1] == _COMMA:  # the last byte is an LF: this one has a successor
+                program = _program_of(kind, port)
+                if program not in (_NO_PROGRAM, _C_PLAIN):
+                    quick = fast_line(buf, pos + 2, end, fast, program, slots, state)
+            stop, after, fields, trade = quick, quick + 1, 0, False
+            if quick != GIVEN_BACK:
+                trade = program == _Q_LINE and slots[S, _BASIS] == 0
+                # Fields put off because Message Contents came behind them: all of them, or the general way.
+                if trade and slots[V, _X_LATER] > 0:
+                    for step in range(1, programs[_Q_TRADE, 0, P_FIELD] + 1):
+                        slot = programs[_Q_TRADE, step, P_SLOT]
+                        a, b = slots[LATER_BEGIN, slot], slots[LATER_END, slot]
+                        value, status = _read(buf, a, b, programs[_Q_TRADE, step, P_READER])
+                        if status > 0 or (status == NULL and programs[_Q_TRADE, step, P_REQUIRED]):
+                            quick = GIVEN_BACK
+                            break
+                        slots[V, slot], slots[S, slot] = value, status
+                        if slot == _CONDITIONS and status == 0:
+                            slots[V, slot], slots[E, slot], slots[H, slot] = a, b, hash_of(buf, a, b)
+                    if slots[V, _X_LATER] != programs[_Q_TRADE, 0, P_FIELD]:
+                        quick = GIVEN_BACK
+                if trade and (slots[S, W_PRICE] != 0 or slots[S, W_SIZE] != 0):
+                    quick = GIVEN_BACK
+                status = 0
+            if quick == GIVEN_BACK:
+                for slot in range(_SLOTS):
+                    slots[S, slot] = NULL
+                # One pass finds the line's end and its commas.
+                n, stop = 0, end
+                offs[0] = pos
+                for i in range(pos, end):
+                    byte = buf[i]
+                    if byte <= _COMMA:
+                        if byte == _COMMA:
+                            if n < MAX_FIELDS:
+                                n += 1
+                                offs[n] = i + 1
+                        elif byte == _LF:
+                            stop = i
+                            break
+                after = stop + 1
+                if stop > pos and buf[stop - 1] == _CR:
+                    stop -= 1
+                size = stop - pos
+                # n commas make n + 1 fields; one empty field at the end does not count.
+                fields = MAX_FIELDS
+                if n < MAX_FIELDS:
+                    offs[n + 1] = stop + 1
+                    fields = n if n > 0 and offs[n] >= stop else n + 1
+                program = _program_of(kind, port)
+                status = 0
+                if table[frame, 4] & OVERSIZE_FLAG:
+                    status = OVERSIZE
+                elif size == 0:
+                    status = EMPTY_LINE
+                elif size > 1 and buf[pos + 1] != _COMMA:
+                    status = UNKNOWN_TYPE
+                elif program == _NO_PROGRAM:
+                    if kind == _TYPE_S:
+                        cursor[C_LINE_END], cursor[C_NEXT] = stop, after
+                        result = SYSTEM_LINE
+                        break
+                    if kind in (_TYPE_F, _TYPE_R, _TYPE_LN, _TYPE_LQ):
+                        status = _OTHER
+                    elif kind in (_TYPE_N, _TYPE_E, _TYPE_M, _TYPE_O):
+                        status = _OTHER_PLAIN
+                    elif kind != _TYPE_T:
+                        status = UNKNOWN_TYPE
+                if status == 0 and kind == _TYPE_T:
+                    a, b = (offs[1], offs[2] - 1) if fields > 1 else (0, 0)
+                    day, tod, status = take.clock(buf, a, b)
+                    if status == 0:
+                        if port == _LEVEL1:
+                            state[S_CLOCK1_KNOWN], state[S_CLOCK1_DAY], state[S_CLOCK1_TOD] = 1, day, tod
+                        elif port == _LEVEL2:
+                            state[S_CLOCK2_KNOWN], state[S_CLOCK2_DAY], state[S_CLOCK2_TOD] = 1, day, tod
+                        slots[V, W_TIME], slots[S, W_TIME] = take.to_utc(state, day, tod, recv_us), 0
+                        slots[V, _DATE], slots[S, _DATE] = day, 0
+                elif status == 0:
+                    if program == _C_PLAIN:
+                        third = offs[4] - 1 - offs[3] if fields > 3 else 0
+                        if third == 1 or (third <= 0 and fields > 10):
+                            program = _C_TYPED
+                    reading = program
+                    while True:
+                        for step in range(1, programs[reading, 0, P_FIELD] + 1):
+                            field, slot = programs[reading, step, P_FIELD], programs[reading, step, P_SLOT]
+                            a, b = 0, 0
+                            if field < fields:
+                                a, b = offs[field], offs[field + 1] - 1
+                            value, status = _read(buf, a, b, programs[reading, step, P_READER])
+                            if status == NULL and programs[reading, step, P_REQUIRED]:
+                                status = MISSING_FIELD
+                            if status > 0 or status == _OTHER:
+                                break
+                            slots[V, slot], slots[S, slot] = value, status
+                            if status == 0 and slot in (_SYMBOL, _CONDITIONS, _MAKER):
+                                slots[V, slot], slots[E, slot], slots[H, slot] = a, b, hash_of(buf, a, b)
                         if status > 0 or status == _OTHER:
                             break
-                        slots[0, slot], slots[1, slot] = value, status
-                        if slot in (_SYMBOL, _CONDITIONS, _MAKER):
-                            slots[0, slot], slots[2, slot] = a, b
-                    if status > 0 or status == _OTHER:
-                        break
-                    status = 0
-                    if program == _Q_LINE:
-                        trade = slots[1, _BASIS] == 0
-                        event = _K_TRADE if trade else _K_QUOTE
-                        program = _Q_TRADE if trade else _Q_QUOTE
-                    else:
-                        break
-                if status == 0:
-                    day, day_s, tod, tod_s = slots[0, _X_DATE], slots[1, _X_DATE], slots[0, _X_TIME], slots[1, _X_TIME]
-                    if event == _K_QUOTE:
-                        slots[0, W_TIME], slots[1, W_TIME] = take.quote_time(
-                            state, tod, tod_s, slots[0, _X_TIME2], slots[1, _X_TIME2], recv_us
+                        status = 0
+                        if reading != _Q_LINE:
+                            break
+                        trade = slots[S, _BASIS] == 0
+                        reading = _Q_TRADE if trade else _Q_QUOTE
+            if status == 0:
+                if kind == _TYPE_T:
+                    event = _K_CLOCK
+                else:
+                    day, day_s = slots[V, _X_DATE], slots[S, _X_DATE]
+                    slot = _X_TRADE_TIME if trade else _X_TIME
+                    tod, tod_s = slots[V, slot], slots[S, slot]
+                    if program == _P_LINE or (program == _Q_LINE and not trade):
+                        event = _K_QUOTE
+                        slots[V, W_TIME], slots[S, W_TIME] = take.quote_time(
+                            state, tod, tod_s, slots[V, _X_TIME2], slots[S, _X_TIME2], recv_us
                         )
                     else:
-                        slots[0, W_TIME], slots[1, W_TIME] = take.line_time(state, day, day_s, tod, tod_s, recv_us)
-                    slots[0, _DATE], slots[1, _DATE] = take.trading_day(
-                        state, slots[0, _X_CODE], slots[1, _X_CODE], day, day_s
+                        event = _K_TRADE if trade else (_KINDS[kind] if _KINDS[kind] >= 0 else _K_CORRECTION)
+                        slots[V, W_TIME], slots[S, W_TIME] = take.line_time(state, day, day_s, tod, tod_s, recv_us)
+                    slots[V, _DATE], slots[S, _DATE] = take.trading_day(
+                        state, slots[V, _X_CODE], slots[S, _X_CODE], day, day_s
                     )
             keep = status in (_OTHER, _OTHER_PLAIN)
             if keep:
-                event = _K_OTHER
                 for slot in range(_SLOTS):
-                    slots[1, slot] = NULL
+                    slots[S, slot] = NULL
                 if status == _OTHER and fields > 1 and take.printable(buf, offs[1], offs[2] - 1):
-                    slots[0, _SYMBOL], slots[1, _SYMBOL], slots[2, _SYMBOL] = offs[1], 0, offs[2] - 1
+                    a, b = offs[1], offs[2] - 1
+                    slots[V, _SYMBOL], slots[S, _SYMBOL], slots[E, _SYMBOL] = a, 0, b
+                    slots[H, _SYMBOL] = hash_of(buf, a, b)
                 if state[S_CLOCK1_KNOWN] != 0:
-                    slots[0, _DATE], slots[1, _DATE] = state[S_CLOCK1_DAY], 0
+                    slots[V, _DATE], slots[S, _DATE] = state[S_CLOCK1_DAY], 0
                 status = 0
             if status == 0:
                 for which in range(3):
                     slot = _SYMBOL if which == SYMBOLS else (_CONDITIONS if which == CONDITIONS else _MAKER)
-                    if slots[1, slot] == 0:
-                        code = code_of(t_slots, t_ends, t_arena, t_meta, which, buf, slots[0, slot], slots[2, slot])
+                    if slots[S, slot] == 0:
+                        a, b = slots[V, slot], slots[E, slot]
+                        code = code_of(t_slots, t_ends, t_arena, t_meta, which, buf, a, b, slots[H, slot])
                         if code < 0:
                             status = _NO_ROOM
-                        slots[2, slot] = code
+                        slots[V, slot] = code
                 if status == _NO_ROOM:
                     result = TEXTS_FULL
                     break
-                slots[0, _SYMBOL], slots[0, _CONDITIONS], slots[0, _MAKER] = (
-                    slots[2, _SYMBOL],
-                    slots[2, _CONDITIONS],
-                    slots[2, _MAKER],
-                )
                 if keep:
-                    for i in range(size):
+                    for i in range(stop - pos):
                         raw[raw_at + i] = buf[pos + i]
-                    raw_at += size
+                    raw_at += stop - pos
                 byte_at, bit = row >> 3, 1 << (row & 7)
                 for slot in range(W_TIME, _WIDE):
-                    if slots[1, slot] == 0:
-                        wide[slot, row] = slots[0, slot]
+                    if slots[S, slot] == 0:
+                        wide[slot, row] = slots[V, slot]
                         bits[slot, byte_at] |= bit
                 for slot in range(_WIDE + N_SYMBOL, _COLUMNS):
-                    if slots[1, slot] == 0:
-                        narrow[slot - _WIDE, row] = slots[0, slot]
+                    if slots[S, slot] == 0:
+                        narrow[slot - _WIDE, row] = slots[V, slot]
                         bits[slot, byte_at] |= bit
                 if kind in (_TYPE_P, _6, _0, _7) and not keep:
                     bits[B_SUMMARY, byte_at] |= bit

@@ -40,7 +40,7 @@ MAX_INT64: Final = (1 << 63) - 1
 MAX_INT32: Final = (1 << 31) - 1
 _SAFE: Final = MAX_INT64 // 10 - 1  # below this another digit cannot overflow
 _SAFE_DIGITS: Final = 18  # so many digits always fit
-_SHORT_PRICE: Final = 13  # characters: at most 12 digits and a point, which fit with six decimals added
+_SHORT_PRICE: Final = 12  # so many characters fit with six decimals added
 _SCALES: Final = (1_000_000, 100_000, 10_000, 1_000, 100, 10, 1)
 _MIDNIGHT_LAG_US: Final = 2_000_000
 
@@ -58,6 +58,8 @@ S_RULE: Final = 7
 S_NEAR_DAY: Final = 8
 S_NEAR_CODE: Final = 9
 S_NEAR_RESULT: Final = 10
+S_DATE_KEY: Final = 11
+S_DATE_DAY: Final = 12
 STATE_SIZE: Final = 16
 
 
@@ -223,7 +225,8 @@ def time_of_day(buf: Any, a: int, b: int) -> tuple[int, int]:  # Any: arrays ins
 
 
 @njit(cache=True, error_model="numpy")
-def _day(year: int, month: int, day: int) -> tuple[int, int]:
+def day_number(year: int, month: int, day: int) -> tuple[int, int]:
+    """Day number of a date between 1900 and 2199."""
     if year < 1900 or year > 2199 or month < 1 or month > 12 or day < 1 or day > month_length(year, month):
         return 0, BAD_DATE
     return days_from_civil(year, month, day), 0
@@ -244,7 +247,7 @@ def date(buf: Any, a: int, b: int) -> tuple[int, int]:  # Any: arrays inside ker
         return 0, BAD_DATE
     if month < 0 or day < 0 or century < 0 or rest < 0:
         return 0, BAD_DATE
-    return _day(century * 100 + rest, month, day)
+    return day_number(century * 100 + rest, month, day)
 
 
 @njit(cache=True, error_model="numpy")
@@ -257,12 +260,14 @@ def clock(buf: Any, a: int, b: int) -> tuple[int, int, int]:  # Any: arrays insi
     century, rest, month, day = _two(buf, a), _two(buf, a + 2), _two(buf, a + 4), _two(buf, a + 6)
     if month < 0 or day < 0 or century < 0 or rest < 0:
         return 0, 0, BAD_DATE
-    days, status = _day(century * 100 + rest, month, day)
+    days, status = day_number(century * 100 + rest, month, day)
     if status != 0:
         return 0, 0, status
     tod, status = time_of_day(buf, a + 9, b)
     if status != 0:
         return 0, 0, BAD_TIME
+    if tod >= DAY_US:  # a leap second at midnight
+        return days + 1, tod - DAY_US, 0
     return days, tod, 0
 
 
@@ -428,6 +433,6 @@ def quote_time(state: Any, bid: int, bid_status: int, ask: int, ask_status: int,
     day, tod = dated(bid, clock_day, clock_tod), bid
     if ask_status == 0:
         other = dated(ask, clock_day, clock_tod)
-        if other > day or (other == day and ask > tod):
+        if other * DAY_US + ask > day * DAY_US + tod:
             day, tod = other, ask
     return to_utc(state, day, tod, recv_us), 0

@@ -34,8 +34,10 @@ DEFAULT_LAYOUT: Final = (
 )
 
 # What we select: enough to tell every line apart, to date it and to sort it into its trading day. Never `Symbol`:
-# one client version ignores a list that names it.
+# one client version ignores a list that names it. What decides how a line is read comes first.
 SELECTED: Final = (
+    "Message Contents",
+    "Delay",
     "Most Recent Trade",
     "Most Recent Trade Size",
     "Most Recent Trade Date",
@@ -46,37 +48,35 @@ SELECTED: Final = (
     "Most Recent Trade Day Code",
     "TickID",
     "Total Volume",
-    "Message Contents",
     "Bid",
     "Bid Size",
     "Bid Time",
     "Ask",
     "Ask Size",
     "Ask Time",
-    "Delay",
 )
 
 # Targets: the fields a parser looks at; position in this tuple = index into a position table.
 TARGETS: Final = (SYMBOL, *SELECTED)
 T_SYMBOL: Final = 0
-T_PRICE: Final = 1
-T_SIZE: Final = 2
-T_DATE: Final = 3
-T_TIME: Final = 4
-T_CONDITIONS: Final = 5
-T_CENTER: Final = 6
-T_AGGRESSOR: Final = 7
-T_DAY_CODE: Final = 8
-T_TICK_ID: Final = 9
-T_VOLUME: Final = 10
-T_CONTENTS: Final = 11
-T_BID: Final = 12
-T_BID_SIZE: Final = 13
-T_BID_TIME: Final = 14
-T_ASK: Final = 15
-T_ASK_SIZE: Final = 16
-T_ASK_TIME: Final = 17
-T_DELAY: Final = 18
+T_CONTENTS: Final = 1
+T_DELAY: Final = 2
+T_PRICE: Final = 3
+T_SIZE: Final = 4
+T_DATE: Final = 5
+T_TIME: Final = 6
+T_CONDITIONS: Final = 7
+T_CENTER: Final = 8
+T_AGGRESSOR: Final = 9
+T_DAY_CODE: Final = 10
+T_TICK_ID: Final = 11
+T_VOLUME: Final = 12
+T_BID: Final = 13
+T_BID_SIZE: Final = 14
+T_BID_TIME: Final = 15
+T_ASK: Final = 16
+T_ASK_SIZE: Final = 17
+T_ASK_TIME: Final = 18
 
 MAX_FIELDS: Final = 128  # fields of a line beyond these are not looked at; 70 can be selected
 

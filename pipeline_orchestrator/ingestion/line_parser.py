@@ -88,7 +88,8 @@ class LineParser:
         state = self._work.state
         if context.layout != self._layout:
             self._layout = context.layout
-            self._work = self._work._replace(programs=programs.build(context.layout))
+            general, fast = programs.build(context.layout)
+            self._work = self._work._replace(programs=general, fast=fast)
         state[fields.S_CLOCK1_KNOWN] = context.clock1 is not None
         state[fields.S_CLOCK1_DAY], state[fields.S_CLOCK1_TOD] = divmod(context.clock1 or 0, DAY_US)
         state[fields.S_CLOCK2_KNOWN] = context.clock2 is not None

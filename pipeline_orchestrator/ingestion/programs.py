@@ -40,13 +40,24 @@ R_CONTENTS: Final = 11  # Message Contents -> basis
 R_LETTER: Final = 12  # I or X
 R_TRADE_TYPE: Final = 13  # one letter -> basis
 
+R_SKIP: Final = 14  # not looked at (quick way only)
+R_LATER: Final = 15  # looked at only if the line turns out to be a trade (quick way only)
+
+# Columns of a row of the quick way's programs, which have one row for each field of the line.
+F_READER: Final = 0
+F_SLOT: Final = 1
+F_REQUIRED: Final = 2
+F_THEN: Final = 3  # reader of a field for later, once the line is known to be a trade
+
 # Slots: the columns first (wide, then narrow), then what only the kernel needs.
 X_DATE: Final = B_NARROW + len(col.NARROW)
 X_TIME: Final = X_DATE + 1
 X_TIME2: Final = X_DATE + 2
 X_CODE: Final = X_DATE + 3
 X_DELAY: Final = X_DATE + 4
-SLOTS: Final = X_DATE + 5
+X_LATER: Final = X_DATE + 5  # how many fields were put off
+X_TRADE_TIME: Final = X_DATE + 6
+SLOTS: Final = X_DATE + 7
 
 # Programs.
 Q_LINE: Final = 0
@@ -143,8 +154,12 @@ _FIXED: Final[dict[int, list[Row]]] = {
 }
 
 
-def build(layout: Sequence[str]) -> npt.NDArray[np.int64]:
-    """All programs for a layout: [program, row, P_...]; the first row of a program holds its length at [0, P_FIELD]."""
+def build(layout: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """All programs for a layout, and those of the quick way.
+
+    [program, row, P_...] and [program, field, F_...]; the first row holds the program's length in its first column,
+    for the quick way also the last field that a line must have.
+    """
     where = [int(position) for position in lay.positions(layout)]
     common: list[Row] = [
         (where[lay.T_BID], R_PRICE, col.W_BID, 0),
@@ -173,7 +188,7 @@ def build(layout: Sequence[str]) -> npt.NDArray[np.int64]:
         (where[lay.T_CENTER], R_SMALL, _n(col.N_CENTER), 0),
         (where[lay.T_CONDITIONS], R_TEXT, _n(col.N_CONDITIONS), 0),
         (where[lay.T_AGGRESSOR], R_SMALL, _n(col.N_AGGRESSOR), 0),
-        (where[lay.T_TIME], R_TIME, X_TIME, 0),
+        (where[lay.T_TIME], R_TIME, X_TRADE_TIME, 0),
     ]
     programs = {**_FIXED, Q_LINE: head + contents + common, Q_TRADE: trade, Q_QUOTE: times}
     programs[P_LINE] = head + common + times
@@ -183,4 +198,22 @@ def build(layout: Sequence[str]) -> npt.NDArray[np.int64]:
         table[program, 0, P_FIELD] = len(present)
         for index, row in enumerate(present):
             table[program, index + 1] = row
+    return table, _by_field(programs)
+
+
+def _by_field(programs: dict[int, list[Row]]) -> npt.NDArray[np.int64]:
+    """The same in the order of the fields, for one pass over a line; programs without such a form are empty."""
+    table = np.zeros((PROGRAMS, lay.MAX_FIELDS + 1, 4), dtype=np.int64)
+    table[:, 1:, F_READER] = R_SKIP
+    for program in (Q_LINE, P_LINE, ORDER, ORDER_DELETE, LEVEL, LEVEL_DELETE):
+        rows = [row for row in programs[program] if row[0] >= 0]
+        if program == Q_LINE:
+            rows += [row for row in programs[Q_QUOTE] if row[0] >= 0]
+            for field, reader, slot, required in (row for row in programs[Q_TRADE] if row[0] >= 0):
+                table[program, field] = R_LATER, slot, required, reader
+        for field, reader, slot, required in rows:
+            table[program, field] = reader, slot, required, reader
+        last = max(field for field in range(1, lay.MAX_FIELDS + 1) if table[program, field, F_READER] != R_SKIP)
+        table[program, 0, F_READER] = last
+        table[program, 0, F_REQUIRED] = max(row[0] for row in rows if row[3])
     return table

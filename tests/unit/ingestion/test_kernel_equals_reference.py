@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -12,8 +13,9 @@ from pipeline_orchestrator.ingestion.line_parser import LineParser
 from tests.unit.ingestion.expected import reference, rows_of
 from tests.unit.ingestion.lines import LEVEL1, LEVEL2, layouts, lines
 
+pytestmark = pytest.mark.timeout(240)  # the first one may have to compile the kernels
 RECV = 1_730_615_400_000_000  # 2024-11-03 06:30 UTC: the doubled hour of that night
-SETTINGS = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
 
 
 @st.composite
