@@ -94,6 +94,7 @@ class SpoolSource:
         self._open = False
         self._log = ""
         self._damaged = False
+        self._sent: Mark | None = None  # the newest line or fact delivered
         self._saving: asyncio.Task[None] | None = None
         self._writing: asyncio.Task[None] | None = None
         self._saved: Cursor | None = None
@@ -179,18 +180,19 @@ class SpoolSource:
 
         Lines after the mark that are no longer kept are told to `on_hole`.
         """
-        start, first = None, None
+        start, first, oldest = None, None, 0
         for number, path in list_segments(self.spool.directory).items():
             header = self._header(number, path)
             if header is None:
                 continue
             at = Mark(header.epoch, header.next_seq, 0)
-            first = first or at
+            if first is None:
+                first, oldest = at, number
             if start is None or (mark is not None and (at.epoch, at.seq) <= (mark.epoch, mark.seq + 1)):
                 start = number
         if first is not None and self.on_hole is not None:
-            after = (mark.epoch, mark.seq + 1) if mark is not None else None
-            if after is None or (first.epoch, first.seq) > after:
+            missing = oldest > 1 if mark is None else (first.epoch, first.seq) > (mark.epoch, mark.seq + 1)
+            if missing:
                 self.on_hole(mark, first)
         self._leave()
         if start is not None:
@@ -285,8 +287,19 @@ class SpoolSource:
             if entered:
                 if whole and number == before + 1:
                     self._context = context
+                else:
+                    self._tell_hole()
                 return True
         return False
+
+    def _tell_hole(self) -> None:
+        """Lines between what was sent last and this segment are gone."""
+        header = self._segment.header if self._segment is not None else None
+        if header is None or self.on_hole is None or self._sent is None:
+            return
+        first = Mark(header.epoch, header.next_seq, 0)
+        if (self._sent.epoch, self._sent.seq + 1) != (first.epoch, first.seq):
+            self.on_hole(self._sent, first)
 
     def _next_chunk(self) -> SpoolChunk | None:
         while True:
@@ -314,6 +327,7 @@ class SpoolSource:
         self._place = Place(start.segment, start.offset + consumed)
         context, self._context = self._context, None
         last = table[-1]
+        self._sent = Mark(int(last[EPOCH]), int(last[SEQ] + last[COUNT] - 1), 0)
         return SpoolChunk(
             buf, table, start, self._place, int(last[EPOCH]), int(last[SEQ] + last[COUNT]), begin_context=context
         )

@@ -56,5 +56,6 @@ def make_ingestion(
     )
     journal = Journal(spool)
     source = SpoolSource(spool, context_of=parser_state, log_id=log_id, resend_from=resend_from)
+    source.on_hole = journal.hole
     reader = IngestionReader(settings.iqfeed, settings.symbols, instance, journal, source)
     return reader, source, [ParseLines(LineParser(), GapWatch(journal).observe)]

@@ -23,7 +23,7 @@ from pipeline_orchestrator.ingestion.reasons import LineError
 from pipeline_orchestrator.ingestion.reference_parser import parse_line
 from pipeline_orchestrator.market.eastern import eastern_to_utc_us
 from pipeline_orchestrator.market.events import PORT, PORTS
-from pipeline_orchestrator.record import EventId
+from pipeline_orchestrator.record import EventId, Mark
 
 CONNECTIONS = ("level1", "level2")
 PROTOCOL = "6.2"
@@ -52,6 +52,8 @@ class Journal:
         self.full = False
         self.unsaid_facts = 0
         self._wall_ns, self._mono_ns, self._room_when_full = 0, 0, 0
+        self._holes: list[tuple[Mark | None, Mark]] = []
+        self._begun = False
         spool.state = self.state
 
     def open(self) -> None:
@@ -255,9 +257,31 @@ class Journal:
             self.context = self.context.reconnected(fact.port)
         self.ledger.apply(fact, seq)
 
+    def hole(self, before: Mark | None, after: Mark) -> None:
+        """Spooled lines between two identities cannot be sent any more: a gap of every connection, over at once."""
+        self._holes.append((before, after))
+        if self._begun:
+            self._say_holes()
+
+    def _say_holes(self) -> None:
+        for before, after in self._holes:
+            for connection in CONNECTIONS:
+                gap_id = ":".join(str(part) for part in self.spool.next_id[:3])
+                same = {"gap_id": gap_id, "cause": "spool_lost", "connection": connection}
+                self.fact("gap", connection, None, {"phase": "begin", **same, "from": _identity(before)})
+                self.fact("gap", connection, None, {"phase": "closed", **same, "to": _identity(after)})
+        self._holes.clear()
+
     def begin_epoch(self, connections: tuple[str, ...]) -> None:
         """Say which lines nobody read before this start. A fresh spool has nothing to miss."""
+        self._begun = True
+        self._say_holes()
         for connection in connections:
             if connection in self.last:
                 clean = self.ledger.links.get(connection) == "shutdown"
                 self.gap_begins(connection, "reader_stopped" if clean else "reader_lost")
+
+
+def _identity(mark: Mark | None) -> dict[str, Any] | None:
+    """A position without a time; None = the beginning."""
+    return None if mark is None else {"epoch": mark.epoch, "seq": mark.seq, "event_time_us": None}

@@ -247,3 +247,22 @@ async def test_counts_and_sequence_numbers_of_chunks_fit_together(tmp_path: Path
         assert table[:, COUNT].sum() <= 7
         seq = batch.origin.next_seq
     await source.close()
+
+
+async def test_lines_of_a_damaged_segment_are_told_as_a_hole(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    spool.open()
+    write(spool, 0, 100)
+    spool.close()
+    second = list_segments(tmp_path)[2]
+    data = bytearray(second.read_bytes())
+    data[len(data) // 2] ^= 0x55
+    second.write_bytes(data)
+    told: list[tuple[Mark | None, Mark]] = []
+    source = SpoolSource(make(tmp_path))
+    source.on_hole = lambda before, after: told.append((before, after))
+    await source.open()
+    found = await drain(source)
+    missing = sorted(set(range(100)) - set(found))
+    assert told == [(Mark(spool.epoch, missing[0] - 1, 0), Mark(spool.epoch, missing[-1] + 1, 0))]
+    await source.close()

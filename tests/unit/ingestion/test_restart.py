@@ -163,3 +163,17 @@ async def test_frames_in_the_spool_are_what_the_socket_delivered(tmp_path: Path)
         await it.sink.until(lambda: it.sink.of("level_delete"))
     raw = b"".join(frame.raw for frame in iter_frames(spool_directory(tmp_path, 0)) if frame.port == 2)
     assert raw.endswith(sent)
+
+
+async def test_spooled_lines_that_can_no_longer_be_sent_are_a_gap_that_is_over(tmp_path: Path) -> None:
+    from pipeline_orchestrator.record import Mark
+
+    async with FakeFeed() as feed, Running(feed, tmp_path, level2=False) as it:
+        client = await feed.watched("level1")
+        it.reader.journal.hole(Mark(7, 10, 0), Mark(7, 20, 0))
+        client.send(quote("AAPL"))
+        await it.sink.until(lambda: it.sink.of("quote"))
+    begin, _ = gaps(it, "begin")
+    closed, _ = gaps(it, "closed")
+    assert (begin["cause"], begin["from"]["seq"], closed["to"]["seq"]) == ("spool_lost", 10, 20)
+    assert begin["gap_id"] == closed["gap_id"]
