@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from config.paths import PROJECT_ROOT
+
+# CI judges a change, so it draws the same examples each time; everywhere else they are new ones.
+settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
+
 
 REFERENCE = PROJECT_ROOT.parent / "shared"
 
