@@ -9,14 +9,13 @@ two atomic reference counts.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 from numba import njit
 
 from pipeline_orchestrator.flow.spool_format import OVERSIZE as OVERSIZE_FLAG
 from pipeline_orchestrator.ingestion import kernel_fields as take
+from pipeline_orchestrator.ingestion import kernel_times as times
 from pipeline_orchestrator.ingestion import programs as prog
 from pipeline_orchestrator.ingestion.columns import (
     B_NARROW,
@@ -44,75 +43,45 @@ from pipeline_orchestrator.ingestion.kernel_fast import (
     GIVEN_BACK,
     LATER_BEGIN,
     LATER_END,
-    SLOT_ROWS,
     E,
     H,
     S,
     V,
     fast_line,
 )
-from pipeline_orchestrator.ingestion.kernel_fields import (
-    NULL,
+from pipeline_orchestrator.ingestion.kernel_fields import NULL
+from pipeline_orchestrator.ingestion.kernel_times import (
     S_CLOCK1_DAY,
     S_CLOCK1_KNOWN,
     S_CLOCK1_TOD,
     S_CLOCK2_DAY,
     S_CLOCK2_KNOWN,
     S_CLOCK2_TOD,
-    STATE_SIZE,
+)
+from pipeline_orchestrator.ingestion.kernel_work import (
+    C_ERRORS,
+    C_FRAME,
+    C_LINE,
+    C_LINE_END,
+    C_NEXT,
+    C_POS,
+    C_RAW,
+    C_ROW,
+    DONE,
+    E_CODE,
+    E_END,
+    E_FRAME,
+    E_LINE,
+    E_START,
+    ERRORS_FULL,
+    ROWS_FULL,
+    SYSTEM_LINE,
+    TEXTS_FULL,
 )
 from pipeline_orchestrator.ingestion.layout import MAX_FIELDS
 from pipeline_orchestrator.ingestion.programs import P_FIELD, P_READER, P_REQUIRED, P_SLOT
 from pipeline_orchestrator.ingestion.reasons import EMPTY_LINE, MISSING_FIELD, OVERSIZE, UNKNOWN_TYPE
 from pipeline_orchestrator.market.events import KIND, PORT
-
-# What parse_frames returns.
-DONE: Final = 0
-SYSTEM_LINE: Final = 1  # cursor stands before an S line: Python does it and goes on behind it
-TEXTS_FULL: Final = 2  # grow the intern tables, call again
-ERRORS_FULL: Final = 3  # collect the refused lines, call again
-ROWS_FULL: Final = 4  # more lines than the frames declared
-
-# cursor[...]: where the next call goes on
-C_FRAME: Final = 0
-C_POS: Final = 1  # -1 = at the frame's first byte
-C_LINE: Final = 2
-C_ROW: Final = 3
-C_ERRORS: Final = 4
-C_RAW: Final = 5
-C_LINE_END: Final = 6  # end of the S line, without its line end
-C_NEXT: Final = 7  # first byte after it
-CURSOR_SIZE: Final = 8
-
-# errors[row]: one refused line
-E_START, E_END, E_FRAME, E_LINE, E_CODE = range(5)
-ERROR_COLUMNS: Final = 5
-
-
-class Work(NamedTuple):
-    """What a parser keeps between calls: programs of the layout, state, scratch, call cursor, refused lines."""
-
-    programs: npt.NDArray[np.int64]
-    fast: npt.NDArray[np.int64]
-    state: npt.NDArray[np.int64]
-    offs: npt.NDArray[np.int64]
-    slots: npt.NDArray[np.int64]  # scratch: see kernel_fast
-    cursor: npt.NDArray[np.int64]
-    errors: npt.NDArray[np.int64]
-
-
-def make_work(errors: int = 1024) -> Work:
-    """Fresh working memory, with no layout yet."""
-    return Work(
-        np.zeros((0, 0, 4), dtype=np.int64),
-        np.zeros((0, 0, 4), dtype=np.int64),
-        np.zeros(STATE_SIZE, dtype=np.int64),
-        np.zeros(MAX_FIELDS + 4, dtype=np.int64),
-        np.zeros((SLOT_ROWS, prog.SLOTS), dtype=np.int64),
-        np.zeros(CURSOR_SIZE, dtype=np.int64),
-        np.zeros((errors, ERROR_COLUMNS), dtype=np.int64),
-    )
-
 
 _OTHER: Final = -2  # status: keep the line with its bytes, and its symbol where it has one
 _OTHER_PLAIN: Final = -4  # the same without a symbol
@@ -296,7 +265,7 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
                             state[S_CLOCK1_KNOWN], state[S_CLOCK1_DAY], state[S_CLOCK1_TOD] = 1, day, tod
                         elif port == _LEVEL2:
                             state[S_CLOCK2_KNOWN], state[S_CLOCK2_DAY], state[S_CLOCK2_TOD] = 1, day, tod
-                        slots[V, W_TIME], slots[S, W_TIME] = take.to_utc(state, day, tod, recv_us), 0
+                        slots[V, W_TIME], slots[S, W_TIME] = times.to_utc(state, day, tod, recv_us), 0
                         slots[V, _DATE], slots[S, _DATE] = day, 0
                 elif status == 0:
                     if program == _C_PLAIN:
@@ -334,13 +303,13 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
                     tod, tod_s = slots[V, slot], slots[S, slot]
                     if program == _P_LINE or (program == _Q_LINE and not trade):
                         event = _K_QUOTE
-                        slots[V, W_TIME], slots[S, W_TIME] = take.quote_time(
+                        slots[V, W_TIME], slots[S, W_TIME] = times.quote_time(
                             state, tod, tod_s, slots[V, _X_TIME2], slots[S, _X_TIME2], recv_us
                         )
                     else:
                         event = _K_TRADE if trade else (_KINDS[kind] if _KINDS[kind] >= 0 else _K_CORRECTION)
-                        slots[V, W_TIME], slots[S, W_TIME] = take.line_time(state, day, day_s, tod, tod_s, recv_us)
-                    slots[V, _DATE], slots[S, _DATE] = take.trading_day(
+                        slots[V, W_TIME], slots[S, W_TIME] = times.line_time(state, day, day_s, tod, tod_s, recv_us)
+                    slots[V, _DATE], slots[S, _DATE] = times.trading_day(
                         state, slots[V, _X_CODE], slots[S, _X_CODE], day, day_s
                     )
             keep = status in (_OTHER, _OTHER_PLAIN)

@@ -16,7 +16,8 @@ from pipeline_orchestrator.ingestion import kernel_fields as take
 from pipeline_orchestrator.ingestion import programs as prog
 from pipeline_orchestrator.ingestion.columns import B_NARROW, N_BASIS
 from pipeline_orchestrator.ingestion.intern import FNV_OFFSET, FNV_PRIME
-from pipeline_orchestrator.ingestion.kernel_fields import MAX_INT32, S_DATE_DAY, S_DATE_KEY
+from pipeline_orchestrator.ingestion.kernel_fields import MAX_INT32
+from pipeline_orchestrator.ingestion.kernel_times import S_DATE_DAY, S_DATE_KEY
 from pipeline_orchestrator.ingestion.programs import F_READER, F_REQUIRED, F_SLOT, F_THEN
 from pipeline_orchestrator.ingestion.reasons import MAX_TEXT
 

@@ -29,8 +29,8 @@ from pipeline_orchestrator.flow.spool_scan import (
     table_of,
 )
 from pipeline_orchestrator.flow.spool_scan import PORT as PORT_COLUMN
-from pipeline_orchestrator.ingestion import kernel, programs
-from pipeline_orchestrator.ingestion import kernel_fields as fields
+from pipeline_orchestrator.ingestion import kernel, kernel_work, programs
+from pipeline_orchestrator.ingestion import kernel_times as times
 from pipeline_orchestrator.ingestion.columns import (
     B_NARROW,
     B_RAW,
@@ -48,7 +48,7 @@ from pipeline_orchestrator.ingestion.columns import (
 )
 from pipeline_orchestrator.ingestion.context import ParserContext
 from pipeline_orchestrator.ingestion.intern import COLUMN_OF, InternTables
-from pipeline_orchestrator.ingestion.kernel import C_ERRORS, C_FRAME, C_LINE, C_POS, C_RAW, C_ROW
+from pipeline_orchestrator.ingestion.kernel_work import C_ERRORS, C_FRAME, C_LINE, C_POS, C_RAW, C_ROW
 from pipeline_orchestrator.ingestion.reasons import BAD_FACT, REASONS, LineError
 from pipeline_orchestrator.ingestion.reference_parser import Event, parse_line
 from pipeline_orchestrator.market.eastern import DAY_US
@@ -70,7 +70,7 @@ class LineParser:
     def __init__(self, context: ParserContext | None = None, pool: BlockPool | None = None) -> None:
         self._pool = pool or BlockPool()
         self._texts = InternTables()
-        self._work = kernel.make_work()
+        self._work = kernel_work.make_work()
         self._layout: tuple[str, ...] = ()
         self.context = context or ParserContext()
 
@@ -78,9 +78,9 @@ class LineParser:
     def context(self) -> ParserContext:
         """State after the last line parsed; assign to continue elsewhere."""
         state = self._work.state
-        one = int(state[fields.S_CLOCK1_DAY] * DAY_US + state[fields.S_CLOCK1_TOD])
-        two = int(state[fields.S_CLOCK2_DAY] * DAY_US + state[fields.S_CLOCK2_TOD])
-        known1, known2 = bool(state[fields.S_CLOCK1_KNOWN]), bool(state[fields.S_CLOCK2_KNOWN])
+        one = int(state[times.S_CLOCK1_DAY] * DAY_US + state[times.S_CLOCK1_TOD])
+        two = int(state[times.S_CLOCK2_DAY] * DAY_US + state[times.S_CLOCK2_TOD])
+        known1, known2 = bool(state[times.S_CLOCK1_KNOWN]), bool(state[times.S_CLOCK2_KNOWN])
         return ParserContext(self._layout, one if known1 else None, two if known2 else None)
 
     @context.setter
@@ -90,11 +90,11 @@ class LineParser:
             self._layout = context.layout
             general, fast = programs.build(context.layout)
             self._work = self._work._replace(programs=general, fast=fast)
-        state[fields.S_CLOCK1_KNOWN] = context.clock1 is not None
-        state[fields.S_CLOCK1_DAY], state[fields.S_CLOCK1_TOD] = divmod(context.clock1 or 0, DAY_US)
-        state[fields.S_CLOCK2_KNOWN] = context.clock2 is not None
-        state[fields.S_CLOCK2_DAY], state[fields.S_CLOCK2_TOD] = divmod(context.clock2 or 0, DAY_US)
-        state[fields.S_RULE_DAY] = state[fields.S_NEAR_DAY] = -(1 << 40)
+        state[times.S_CLOCK1_KNOWN] = context.clock1 is not None
+        state[times.S_CLOCK1_DAY], state[times.S_CLOCK1_TOD] = divmod(context.clock1 or 0, DAY_US)
+        state[times.S_CLOCK2_KNOWN] = context.clock2 is not None
+        state[times.S_CLOCK2_DAY], state[times.S_CLOCK2_TOD] = divmod(context.clock2 or 0, DAY_US)
+        state[times.S_RULE_DAY] = state[times.S_NEAR_DAY] = -(1 << 40)
 
     def parse(self, frames: Sequence[Frame]) -> tuple[pa.RecordBatch, list[DeadLetter]]:
         """Events of whole frames in order, and the lines refused. Raises ValueError for a frame with a wrong count."""
@@ -124,20 +124,20 @@ class LineParser:
         cursor[C_FRAME], cursor[C_POS], cursor[C_LINE] = 0, -1, 0
         while True:
             result = kernel.parse_frames(buf, table, columns, self._texts.texts, self._work)
-            if result == kernel.SYSTEM_LINE:
+            if result == kernel_work.SYSTEM_LINE:
                 self._system_line(buf, table, columns, dead)
-            elif result == kernel.TEXTS_FULL:
+            elif result == kernel_work.TEXTS_FULL:
                 self._texts.grow()
-            elif result == kernel.ROWS_FULL:
+            elif result == kernel_work.ROWS_FULL:
                 raise ValueError("a frame holds more lines than it declares")
             else:
                 self._collect(buf, table, dead)
-                if result == kernel.DONE:
+                if result == kernel_work.DONE:
                     return
 
     def _system_line(self, buf: Bytes, table: Table, columns: Columns, dead: list[DeadLetter]) -> None:
         cursor = self._work.cursor
-        start, end = int(cursor[C_POS]), int(cursor[kernel.C_LINE_END])
+        start, end = int(cursor[C_POS]), int(cursor[kernel_work.C_LINE_END])
         frame = table[cursor[C_FRAME]]
         line = buf[start:end].tobytes()
         try:
@@ -149,7 +149,7 @@ class LineParser:
             self._put(columns, event, frame, int(frame[PORT_COLUMN]), int(cursor[C_LINE]))
             if after.layout != self._layout:
                 self.context = after
-        cursor[C_POS] = cursor[kernel.C_NEXT]
+        cursor[C_POS] = cursor[kernel_work.C_NEXT]
         cursor[C_LINE] += 1
 
     def _fact(self, buf: Bytes, frame: npt.NDArray[np.int64], columns: Columns, dead: list[DeadLetter]) -> None:
