@@ -1,7 +1,7 @@
 """`python -m pipeline_orchestrator.kernels` compiles every numba kernel into its cache: part of the installation.
 
 `warm()` of each module calls its kernels once with the types they get at run time; afterwards a worker loads them
-from the cache in milliseconds instead of compiling for seconds.
+from the cache in milliseconds instead of compiling for seconds. What was compiled from older sources goes first.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
+
+from config.paths import PROJECT_ROOT
+from pipeline_orchestrator.kernel_cache import forget_stale
 
 KERNELS: tuple[str, ...] = (
     "pipeline_orchestrator.market.eastern:warm",
@@ -65,6 +68,7 @@ def preload() -> None:
 
 def main() -> int:
     """Summary on stdout, failures on stderr; 0 when everything compiled."""
+    forget_stale(PROJECT_ROOT)
     results = warm_all()
     failed = [result for result in results if result.error]
     for result in failed:

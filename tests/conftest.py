@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from config.paths import PROJECT_ROOT
+from pipeline_orchestrator.kernel_cache import forget_stale
 
 # CI judges a change, so it draws the same examples each time; everywhere else they are new ones.
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
@@ -25,6 +26,11 @@ def reference() -> Path:
     if not REFERENCE.is_dir():
         pytest.skip(f"no reference material at {REFERENCE}")
     return REFERENCE
+
+
+def pytest_configure() -> None:
+    """No test runs on kernels that were compiled from older sources."""
+    forget_stale(PROJECT_ROOT)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

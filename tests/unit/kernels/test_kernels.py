@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from config.paths import PROJECT_ROOT
 
 # In a process of its own: other tests compile kernels too, and would hide one that is not reached.
@@ -32,6 +34,7 @@ print(json.dumps([name for name, each in found.items() if not each.signatures an
 """
 
 
+@pytest.mark.timeout(240)  # with an empty cache it compiles everything
 def test_no_kernel_is_left_for_the_first_batch() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
