@@ -70,7 +70,7 @@ class KafkaConfig(Section):
     bootstrap_servers: str = "localhost:9092"
     compression_type: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"
     batch_size: Annotated[int, Field(ge=1024)] = 1 << 20
-    linger_ms: Annotated[int, Field(ge=0)] = 5
+    linger_ms: Annotated[int, Field(ge=0, le=1000)] = 5
     partitions: Annotated[int, Field(ge=1, le=256)] = 16
     log_id: str = ""  # set by hand only for clusters without topic ids
     fetch_max_wait_ms: Annotated[int, Field(ge=1)] = 500  # of a fetch that finds nothing; data answers it at once

@@ -34,7 +34,8 @@ class ComponentSpec:
     """A frozen wish: equal specs mean the same component.
 
     `id` is `processing/0`; `builder` a name in `registry.py`; `config` is JSON text handed to the builder
-    (JSON, so that a child process gets the same bytes). `depends_on` orders readiness and stop, never start.
+    (JSON, so that a child process gets the same bytes). `depends_on` orders readiness and stop, never start. `nice`
+    is added to the scheduling priority of a process of its own (0..19, see nice(2)).
     """
 
     id: str
@@ -45,6 +46,7 @@ class ComponentSpec:
     placement: Placement = Placement.FORKED
     restart: Restart = Restart.PERMANENT
     embedded: bool = False
+    nice: int = 0
 
 
 class Context(Protocol):

@@ -13,6 +13,8 @@ from config.sections import Settings
 from config.settings import reveal
 from pipeline_orchestrator.component import ComponentSpec, Placement
 
+BEHIND = 10  # nice value of what only collects: on a full machine features come before their storage
+
 
 def specs_for(settings: Settings, state_dir: Path) -> tuple[ComponentSpec, ...]:
     """The components of a pipeline with these settings; embedded services are components like the stages.
@@ -23,12 +25,14 @@ def specs_for(settings: Settings, state_dir: Path) -> tuple[ComponentSpec, ...]:
     services = _embedded(settings, state_dir) if settings.services.mode == "embedded" else ()
     below = tuple(spec.id for spec in services)
 
-    def stage(kind: str, instance: int, depends_on: tuple[str, ...]) -> ComponentSpec:
+    def stage(kind: str, instance: int, depends_on: tuple[str, ...], nice: int = 0) -> ComponentSpec:
         config = json.dumps({"settings": revealed, "instance": instance, "state_dir": str(state_dir)})
-        return ComponentSpec(id=f"{kind}/{instance}", kind="stage", builder=kind, config=config, depends_on=depends_on)
+        return ComponentSpec(
+            id=f"{kind}/{instance}", kind="stage", builder=kind, config=config, depends_on=depends_on, nice=nice
+        )
 
-    storage = [stage("storage", i, below) for i in range(settings.storage.instances)]
-    cache = stage("cache", 0, below)
+    storage = [stage("storage", i, below, BEHIND) for i in range(settings.storage.instances)]
+    cache = stage("cache", 0, below, BEHIND)
     sinks = (*(spec.id for spec in storage), cache.id)
     processing = [stage("processing", i, sinks) for i in range(settings.processing.instances)]
     ingestion = stage("ingestion", 0, tuple(spec.id for spec in processing))

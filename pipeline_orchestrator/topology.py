@@ -146,6 +146,7 @@ def build_processing(config: Mapping[str, Any]) -> Component:  # Any: parsed JSO
         start=processor.start_positions,
         on_ack=_both(processor.acknowledged, figures.acknowledged),
         group="pipeline-processing",
+        pace_seconds=w.settings.kafka.linger_ms / 1000,
     )
     figures.source = source
     stage = Stage(source, [processor], sink, source_name="kafka", sink_name="kafka", prepare=w.topics, on_tick=figures)
@@ -173,6 +174,7 @@ def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
             start=sink.start_positions,
             on_ack=figures.acknowledged if topic == EVENTS else None,
             group=f"pipeline-storage-{topic}",
+            pace_seconds=w.settings.storage.flush_ms / 4000,
         )
         figures.source = source
         batching = BatchingSource(
@@ -201,6 +203,7 @@ def build_cache(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
         list(range(w.settings.kafka.partitions)),
         start=sink.start_positions,
         group="pipeline-cache",
+        pace_seconds=w.settings.redis.flush_ms / 2000,
     )
     batching = BatchingSource(source, max_rows=50_000, max_age=w.settings.redis.flush_ms / 1000)
     return Stage(

@@ -98,6 +98,8 @@ async def run_component(launch: Launch, channel: Channel, *, own_process: bool =
     hard stop. Whatever the component raises ends here as an `Ended` with its cause.
     """
     spec = spec_from_json(launch.spec)
+    if own_process and spec.nice:
+        os.nice(spec.nice)
     context = ComponentContext(spec.id, launch.incarnation, Path(launch.state_dir), channel, freeze=own_process)
     bridge = install_bridge(context.say, launch.log_level) if own_process else None
     component: Component | None = None

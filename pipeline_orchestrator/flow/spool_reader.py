@@ -31,7 +31,8 @@ __all__ = ["Frame", "SpoolChunk", "SpoolSource", "iter_frames"]
 MAX_LINES = 20_000
 CHUNK_BYTES = 2 << 20
 IDLE_SECONDS = 0.05
-SAVE_SECONDS = 0.05
+SAVE_SECONDS = 0.25
+PACED_BYTES = 128 << 10
 _NO_ROWS = pa.RecordBatch.from_arrays([], names=[])
 _NO_BYTES, _NO_FRAMES = np.empty(0, dtype=np.uint8), np.empty((0, COLUMNS), dtype=np.int64)
 _NO_OFFSETS = np.empty(0, dtype=np.int64)
@@ -62,10 +63,13 @@ class SpoolChunk:
 class SpoolSource:
     """Source over a `Spool` that another part of the same loop appends to.
 
-    `ack` moves the cursor; it is made durable at most every 50 ms and at close. `context_of` picks the parser's
+    `ack` moves the cursor; it is made durable at most every 250 ms and at close. `context_of` picks the parser's
     context out of a segment header's state. `log_id` (asked at open) names the log behind; when it is another one
     than the cursor's, everything after the mark given by `resend_from` is sent again (None: all that is kept), from
     compressed segments too. Raises on open: RetryableError while another process holds the spool.
+
+    Under load a batch begins at the earliest `pace_seconds` after the one before: lines gather instead, since what a
+    batch costs hardly depends on its size. After a pause, with PACED_BYTES waiting and at the end nothing waits.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class SpoolSource:
         resend_from: Callable[[], Awaitable[Mark | None]] | None = None,
         max_lines: int = MAX_LINES,
         chunk_bytes: int = CHUNK_BYTES,
+        pace_seconds: float = 0.0,
     ) -> None:
         self.spool, self.context_of = spool, context_of
         self.log_id, self.resend_from = log_id, resend_from
@@ -84,6 +89,7 @@ class SpoolSource:
         self.cursor: Cursor | None = None
         self.on_hole: Callable[[Mark | None, Mark], None] | None = None  # (last kept before, first kept after)
         self._pool = BlockPool()
+        self._pace_seconds, self._began = pace_seconds, 0.0
         self._table = np.empty((max_lines, COLUMNS), dtype=np.int64)
         self._segment: SegmentReader | None = None
         self._place = Place(0, 0)
@@ -124,6 +130,7 @@ class SpoolSource:
     async def read(self) -> Batch | None:
         if self._finish_at is not None and self._place >= self._finish_at:
             raise EndOfInputError("the spool is sent to its end")
+        await self._gather()
         chunk = self._next_chunk()
         if chunk is None:
             self._wake.clear()
@@ -133,7 +140,14 @@ class SpoolSource:
             except TimeoutError:
                 return None
             chunk = self._next_chunk()
+        self._began = time.monotonic()
         return None if chunk is None else self._batch(chunk)
+
+    async def _gather(self) -> None:
+        """Wait for the batch's turn."""
+        left = self._began + self._pace_seconds - time.monotonic()
+        if left > 0 and self._finish_at is None and self._limit() - self._place.offset < PACED_BYTES:
+            await asyncio.sleep(left)
 
     async def ack(self, batch: Batch) -> None:
         chunk: SpoolChunk = batch.origin

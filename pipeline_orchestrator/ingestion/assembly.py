@@ -55,7 +55,13 @@ def make_ingestion(
         clock=clock,
     )
     journal = Journal(spool)
-    source = SpoolSource(spool, context_of=parser_state, log_id=log_id, resend_from=resend_from)
+    source = SpoolSource(
+        spool,
+        context_of=parser_state,
+        log_id=log_id,
+        resend_from=resend_from,
+        pace_seconds=settings.kafka.linger_ms / 1000,
+    )
     source.on_hole = journal.hole
     reader = IngestionReader(settings.iqfeed, settings.symbols, instance, journal, source)
     return reader, source, [ParseLines(LineParser(), GapWatch(journal).observe)]

@@ -42,7 +42,8 @@ class KafkaSource:
     `start(bounds)` gives the next offset of each partition from the owner's store; it is asked at every open and
     sees the log's identity and ends, so that it can refuse a foreign log or start afresh. A position outside the
     log is an error here, never a silent skip. `read` gives ONE batch of all partitions; `max_rows` is about how
-    many rows it brings (the broker is asked for so many times 100 bytes).
+    many rows it brings (the broker is asked for so many times 100 bytes). With `pace_seconds` the broker is asked
+    only so often while little comes, for readers that collect anyway.
 
     A watch runs beside it: no answer, or records waiting that no read delivers, makes `read` raise
     NotConnectedError; another log behind the topic's name makes it raise ForeignLogError. Not guaranteed: that no
@@ -62,12 +63,14 @@ class KafkaSource:
         *,
         max_rows: int = 100_000,
         group: str = "",
+        pace_seconds: float = 0.0,
         prefix: str = "",
         watch_seconds: float = WATCH_SECONDS,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self._kafka, self.topic, self._prefix = kafka, topic, prefix
         self._start, self._on_ack, self._group = start, on_ack, group
+        self._pace_seconds = pace_seconds
         self._watch_seconds, self._stall_seconds = watch_seconds, stall_seconds
         self._partitions = tuple(partitions)
         self._codec = AvroCodec(topic)
@@ -104,7 +107,13 @@ class KafkaSource:
         if self._fetch is not None:
             return
         self._admin = ClusterAdmin(self._kafka, answer_seconds=ANSWER_SECONDS)
-        self._fetch = KafkaFetch(self._kafka, self._prefix + self.topic, self._partitions, max_bytes=self._max_bytes)
+        self._fetch = KafkaFetch(
+            self._kafka,
+            self._prefix + self.topic,
+            self._partitions,
+            max_bytes=self._max_bytes,
+            pace_seconds=self._pace_seconds,
+        )
         try:
             log_id = await self._log_id()
             await self._fetch.open()

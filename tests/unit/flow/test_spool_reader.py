@@ -249,6 +249,38 @@ async def test_counts_and_sequence_numbers_of_chunks_fit_together(tmp_path: Path
     await source.close()
 
 
+async def test_lines_gather_while_a_batch_waits_for_its_turn(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    source = SpoolSource(spool, pace_seconds=0.5)
+    await source.open()
+    write(spool, 0, 1)
+    first = await source.read()
+    assert first is not None
+    assert numbers(first) == [0]
+    write(spool, 1, 2)
+    reading = asyncio.create_task(source.read())
+    await asyncio.sleep(0)  # without its turn the read would take line 1 here
+    write(spool, 2, 5)
+    second = await reading
+    assert second is not None
+    assert numbers(second) == [1, 2, 3, 4]
+    await source.close()
+
+
+async def test_a_backlog_and_the_end_do_not_wait_for_a_turn(tmp_path: Path) -> None:
+    spool = make(tmp_path, segment_bytes=1 << 22)
+    source = SpoolSource(spool, pace_seconds=3600.0, max_lines=1500)
+    await source.open()
+    write(spool, 0, 3001)
+    found: list[int] = []
+    for _ in range(2):
+        batch = await source.read()
+        assert batch is not None
+        found += numbers(batch)
+    assert found + await drain(source) == list(range(3001))
+    await source.close()
+
+
 async def test_lines_of_a_damaged_segment_are_told_as_a_hole(tmp_path: Path) -> None:
     spool = make(tmp_path)
     spool.open()

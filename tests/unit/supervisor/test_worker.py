@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,19 @@ class Ends:
 def launch(tmp_path: Path, **config: Any) -> Launch:
     spec = ComponentSpec(id="processing/0", kind="stage", builder="worker", config=json.dumps(config))
     return Launch(spec_to_json(spec), 1, str(tmp_path), BUILDERS, beat_seconds=0.05)
+
+
+async def test_the_priority_of_a_spec_is_that_of_its_own_process_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(os, "nice", given.append)
+    nice = ComponentSpec(id="storage/0", kind="stage", builder="missing", nice=10)
+    for own_process in (False, True):
+        ends = await Ends.make()
+        message = Launch(spec_to_json(nice), 1, str(tmp_path), BUILDERS, beat_seconds=0.05)
+        assert await run_component(message, ends.channel, own_process=own_process) == 1
+    assert given == [10]
 
 
 async def test_a_component_says_ready_beats_and_its_last_word(tmp_path: Path) -> None:
