@@ -9,16 +9,25 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from config.sections import KafkaConfig
+from pipeline_orchestrator.market.events import EVENTS
+from pipeline_orchestrator.transport.avro_codec import AvroCodec
+from pipeline_orchestrator.transport.whole_log import WholeLog
 from tests.doubles.oracle import Expected, expected_of
 from tests.doubles.pipeline import Pipeline, Simulator
 from tests.doubles.services import RealClickHouse, RealKafka, RealRedis
 
 SYMBOLS = ("AAPL", "MSFT", "GOOGL", "TSLA", "NVDA")
 LINES = 60_000
+MILLION = 1_000_000
+OWN_FACTS = "raw IS NOT NULL AND raw LIKE '{%'"
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(240)]
+OWN_KINDS = {"subscribed", "unsubscribed"}
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
 Make = Callable[..., tuple[Pipeline, Simulator]]
 
@@ -56,10 +65,32 @@ def sent_total(simulator: Simulator) -> Expected:
 
 def stored_counts(pipeline: Pipeline) -> Counter[tuple[str, str]]:
     rows = pipeline.sql(
-        "SELECT ifNull(symbol, ''), kind, count() FROM {db}.events "
-        "WHERE NOT (raw IS NOT NULL AND raw LIKE '{%') GROUP BY 1, 2"
+        f"SELECT ifNull(symbol, ''), kind, count() FROM {{db}}.events WHERE NOT ({OWN_FACTS}) GROUP BY 1, 2"
     )
     return Counter({(symbol, kind): int(count) for symbol, kind, count in rows})
+
+
+def logged_counts(kafka: RealKafka) -> Counter[tuple[str, str]]:
+    """Distinct identities in market.events per symbol and kind; instance-wide facts lie in every partition."""
+    codec = AvroCodec(EVENTS)
+    log = WholeLog(KafkaConfig(bootstrap_servers=kafka.address))
+    try:
+        values = [value for _, _, value in log.records(EVENTS, log.extents(EVENTS))]
+    finally:
+        log.close()
+    rows, refused = codec.decode(values)
+    assert not refused
+    table = pa.table({name: rows.column(name) for name in ("instance", "epoch", "seq", "idx")})
+    kinds = [rows.column(name).cast(pa.string()) for name in ("symbol", "kind")]
+    table = table.append_column("symbol", kinds[0].fill_null("")).append_column("kind", kinds[1])
+    distinct = table.group_by(table.column_names).aggregate([])
+    counted = distinct.group_by(["symbol", "kind"]).aggregate([([], "count_all")]).to_pylist()
+    return Counter({(row["symbol"], row["kind"]): row["count_all"] for row in counted})
+
+
+def of_symbols(counts: Counter[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """Market lines only: own facts about symbols (subscribed) are no lines."""
+    return {(symbol, kind): count for (symbol, kind), count in counts.items() if symbol and kind not in OWN_KINDS}
 
 
 def assert_every_sent_line_is_stored_once(pipeline: Pipeline, simulator: Simulator) -> None:
@@ -103,6 +134,21 @@ def test_plain_run_stores_every_sent_line_once_and_the_cache_holds_the_newest(
         value = json.loads(client.get(f"md:last:{symbol}") or b"{}")
         assert (str(value["src_epoch"]), str(value["src_seq"])) == identity
     client.close()
+
+
+def test_a_million_lines_are_in_the_log_and_in_the_table(make: Make, own_kafka: RealKafka) -> None:
+    symbols = tuple(f"S{number:02d}" for number in range(40))
+    pipeline, simulator = make("--rate", "25000", "--lines", str(MILLION), "--seed", "5", symbols=symbols)
+    simulator.start()
+    pipeline.start()
+    market = "kind IN ('trade','quote','level_set','level_delete')"
+    pipeline.wait("all lines stored", lambda: pipeline.stored(market) >= MILLION, 180)
+    pipeline.stop()
+    simulator.stop()
+    assert_every_sent_line_is_stored_once(pipeline, simulator)
+    assert of_symbols(logged_counts(own_kafka)) == of_symbols(sent_total(simulator).counts)
+    stored = pipeline.sql("SELECT uniqExact(src_instance, src_epoch, src_seq, src_idx) FROM {db}.features")
+    assert int(stored[0][0]) >= MILLION
 
 
 @pytest.mark.faults
