@@ -31,6 +31,7 @@ from pipeline_orchestrator.processing.snapshot_store import SnapshotStore
 from pipeline_orchestrator.record import Batch, DeadLetter, Mark, Output
 from pipeline_orchestrator.stage_figures import CacheFigures, ProcessingFigures, ProducerFigures, StorageFigures
 from pipeline_orchestrator.storage.cache_rebuild import rebuild_from
+from pipeline_orchestrator.storage.claims import Claim
 from pipeline_orchestrator.storage.clickhouse_sink import ClickHouseSink
 from pipeline_orchestrator.storage.clickhouse_store import Store
 from pipeline_orchestrator.storage.clickhouse_table import ClickHouseTable
@@ -158,12 +159,13 @@ def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
     w = Wiring.of(config)
     partitions = w.partitions(w.settings.storage.instances)
     store = Store(w.settings.clickhouse)
+    claim = Claim(store, w.state_dir, w.instance)
     letters = KafkaSink(w.settings.kafka, f"storage/{w.instance}")
-    parts = []
+    parts = [Part("claim", claim.keep, required=False)]
     for topic in TOPICS:
         refused = RefusedRows(letters)
         sink = ClickHouseSink(
-            ClickHouseTable(store, TABLES[topic]), state_dir=w.state_dir, instance=w.instance, on_refused=refused
+            ClickHouseTable(store, TABLES[topic], claim), state_dir=w.state_dir, instance=w.instance, on_refused=refused
         )
         refused.sink = sink
         figures = StorageFigures(sink, w.anchors("storage"))
@@ -190,7 +192,14 @@ def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
             on_tick=figures,
         )
         parts.append(Part(TABLES[topic].table, stage.run))
-    return Closing(Parts(parts), letters.close)
+
+    async def close() -> None:
+        try:
+            await claim.release()
+        finally:
+            await letters.close()
+
+    return Closing(Parts(parts), close)
 
 
 def build_cache(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from pipeline_orchestrator.flow.connector import Probe
 from pipeline_orchestrator.record import Mark
-from pipeline_orchestrator.storage.clickhouse_store import Store
+from pipeline_orchestrator.storage.claims import Claim
+from pipeline_orchestrator.storage.clickhouse_store import RowsRefusedError, Store
 from pipeline_orchestrator.storage.columns import integers
 from pipeline_orchestrator.storage.ledger import Count, Intent, LogFacts, Recheck
 from pipeline_orchestrator.storage.migrate import migrate
@@ -21,10 +22,13 @@ RECOVERY_S = 120.0  # deadline of the reads that a start may make over a whole t
 
 
 class ClickHouseTable:
-    """`TableAccess` over the process's `Store`; several tables share one store."""
+    """`TableAccess` over the process's `Store`; several tables share one store, and one `claim` where there is one.
 
-    def __init__(self, store: Store, spec: TableSpec) -> None:
-        self.store, self.spec = store, spec
+    With a claim the table opens, and takes rows, only while no other pipeline holds the database.
+    """
+
+    def __init__(self, store: Store, spec: TableSpec, claim: Claim | None = None) -> None:
+        self.store, self.spec, self.claim = store, spec, claim
         self.ttl_days = store.config.ttl_days
         self._name = store.table(spec.table)
         self._connected = False
@@ -35,6 +39,8 @@ class ClickHouseTable:
             self._connected = True
         async with self.store.migrating:  # the first table of the process does it, the others find it done
             await migrate(self.store)
+        if self.claim is not None:
+            await self.claim.hold()
 
     async def close(self) -> None:
         if self._connected:
@@ -45,7 +51,17 @@ class ClickHouseTable:
         return await self.store.table_uuid(self.spec.table)
 
     async def insert(self, rows: pa.RecordBatch, query_id: str, token: str) -> None:
-        await self.store.insert(self.spec.table, rows, query_id, token)
+        if self.claim is None:
+            await self.store.insert(self.spec.table, rows, query_id, token)
+            return
+        await self.claim.hold()
+        try:
+            await self.store.insert(self.spec.table, rows, query_id, token)
+        except RowsRefusedError:
+            raise
+        except BaseException:  # also a cancelled one: the server may go on with it
+            self.claim.uncertain = True
+            raise
 
     async def ensure_dead(self, query_ids: Sequence[str]) -> None:
         await self.store.ensure_dead(query_ids)

@@ -82,11 +82,7 @@ class LedgerFile:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self.path)
-            directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            _sync(self.directory)
         except OSError as error:
             raise RetryableError(
                 f"cannot write ledger {self.path}: {error}", next_step="free space on its volume"
@@ -99,6 +95,22 @@ class LedgerFile:
             if path != self.path and (ledger := read(path)) is not None and ledger.table == self.table:
                 found.append(ledger)
         return found
+
+
+def set_aside(state_dir: Path) -> None:
+    """Every ledger becomes `.outdated` and counts as lost: another pipeline has written to the tables since."""
+    for path in sorted(ledger_dir(state_dir).glob("*.json")):
+        path.replace(path.with_suffix(".outdated"))
+    if ledger_dir(state_dir).is_dir():
+        _sync(ledger_dir(state_dir))
+
+
+def _sync(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def read(path: Path) -> Ledger | None:

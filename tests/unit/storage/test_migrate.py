@@ -27,6 +27,7 @@ async def test_every_table_and_view_is_there_after_a_migration_and_a_second_does
         "bars_latest",
         "books",
         "canaries",
+        "claims",
         "dlq",
         "events",
         "features",
