@@ -6,7 +6,7 @@ block is zeroed before use, so null slots always hold 0.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -62,6 +62,7 @@ B_RAW: Final = B_SUMMARY + 1
 BITMAPS: Final = B_RAW + 1
 
 _SHARED_ROWS: Final = 1 << 15
+_FEW_ROWS: Final = 64
 
 
 class Columns(NamedTuple):
@@ -121,48 +122,74 @@ def _constant(column: str, rows: int) -> pa.Array:
     return pa.Array.from_buffers(field.type, rows, [None, zeros], 0)
 
 
+@lru_cache(maxsize=4096)
+def _few_same(column: str, rows: int) -> pa.Array:
+    return _constant(column, _SHARED_ROWS).slice(0, rows)
+
+
 def _same(column: str, rows: int) -> pa.Array:
+    if rows <= _FEW_ROWS:
+        return _few_same(column, rows)
     size = _SHARED_ROWS
     while size < rows:
         size *= 2
     return _constant(column, size).slice(0, rows)
 
 
+class _Place(NamedTuple):
+    """Where a column of the schema lies in the block; read once, because a batch of six rows costs what this costs."""
+
+    name: str
+    kind: pa.DataType
+    nullable: bool
+    wide: int  # line in Columns.wide, -1: none
+    narrow: int
+    bitmap: int
+    interned: int  # table of its texts, -1: none
+    symbols: pa.Array | None  # of an enum
+
+
+@cache
+def _places() -> tuple[_Place, ...]:
+    places = []
+    for field in arrow_schema(EVENTS):
+        name = field.name
+        wide = WIDE.index(name) if name in WIDE else -1
+        narrow = NARROW.index(name) if name in NARROW else -1
+        interned = COLUMN_OF.index(name) if name in COLUMN_OF else -1
+        symbols = _enum(name) if pa.types.is_dictionary(field.type) and interned < 0 else None
+        bitmap = B_NARROW + narrow if wide < 0 else wide
+        places.append(_Place(name, field.type, field.nullable, wide, narrow, bitmap, interned, symbols))
+    return tuple(places)
+
+
 def to_record_batch(columns: Columns, rows: int, texts: InternTables) -> pa.RecordBatch:
     """The first `rows` rows as arrow_schema(EVENTS); buffers are views of the block, so it stays taken while alive."""
-    schema = arrow_schema(EVENTS)
-    counts = np.zeros(BITMAPS, dtype=np.int64)
-    count_bits(columns.bits, rows, counts)
-    return pa.RecordBatch.from_arrays([_column(field, columns, rows, counts, texts) for field in schema], schema=schema)
+    counted = np.zeros(BITMAPS, dtype=np.int64)
+    count_bits(columns.bits, rows, counted)
+    counts = counted.tolist()
+    arrays = [_column(place, columns, rows, counts, texts) for place in _places()]
+    return pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(EVENTS))
 
 
-def _column(field: Any, columns: Columns, rows: int, counts: Any, texts: InternTables) -> pa.Array:
-    # Any: pyarrow carries no types; counts is an int64 array
-    name = field.name
-    if name == "summary":
-        return pa.Array.from_buffers(pa.bool_(), rows, [None, pa.py_buffer(columns.bits[B_SUMMARY])], 0)
-    if name == "raw":
-        return _raw(columns, rows, int(counts[B_RAW]))
-    if name in WIDE:
-        index = WIDE.index(name)
-        values, bitmap = columns.wide[index], index
-    elif name in NARROW:
-        index = NARROW.index(name)
-        values, bitmap = columns.narrow[index], B_NARROW + index
-    else:
-        return _same(name, rows)
+def _column(place: _Place, columns: Columns, rows: int, counts: list[int], texts: InternTables) -> pa.Array:
+    if place.wide < 0 and place.narrow < 0:
+        if place.name == "summary":
+            return pa.Array.from_buffers(pa.bool_(), rows, [None, pa.py_buffer(columns.bits[B_SUMMARY])], 0)
+        return _raw(columns, rows, counts[B_RAW]) if place.name == "raw" else _same(place.name, rows)
     valid, nulls = None, 0
-    if field.nullable:
-        nulls = rows - int(counts[bitmap])
+    if place.nullable:
+        nulls = rows - counts[place.bitmap]
         if nulls == rows:
-            return _same(name, rows)
+            return _same(place.name, rows)
         if nulls:
-            valid = pa.py_buffer(columns.bits[bitmap])
-    if pa.types.is_dictionary(field.type):
-        codes = pa.Array.from_buffers(pa.int32(), rows, [valid, pa.py_buffer(values)], nulls)
-        values_of = texts.dictionary(COLUMN_OF.index(name)) if name in COLUMN_OF else _enum(name)
-        return pa.DictionaryArray.from_arrays(codes, values_of, safe=False)
-    return pa.Array.from_buffers(field.type, rows, [valid, pa.py_buffer(values)], nulls)
+            valid = pa.py_buffer(columns.bits[place.bitmap])
+    values = pa.py_buffer(columns.wide[place.wide] if place.narrow < 0 else columns.narrow[place.narrow])
+    if place.interned < 0 and place.symbols is None:
+        return pa.Array.from_buffers(place.kind, rows, [valid, values], nulls)
+    codes = pa.Array.from_buffers(pa.int32(), rows, [valid, values], nulls)
+    values_of = place.symbols if place.interned < 0 else texts.dictionary(place.interned)
+    return pa.DictionaryArray.from_arrays(codes, values_of, safe=False)
 
 
 def _raw(columns: Columns, rows: int, count: int) -> pa.Array:

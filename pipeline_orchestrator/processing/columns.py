@@ -16,6 +16,7 @@ from pipeline_orchestrator.market.events import EVENTS, arrow_schema
 from pipeline_orchestrator.processing.layout import NIL, Array, Number
 
 _SCHEMA = arrow_schema(EVENTS)
+_NAMES = tuple(_SCHEMA.names)
 
 
 def _fixed(array: Array) -> Array:
@@ -83,10 +84,10 @@ def value_or_nil(column: Column, i: int) -> Number:
 
 def rows_of(batch: pa.RecordBatch, offsets: Array) -> Rows:
     """The columns of a batch with arrow_schema(EVENTS). Raises ValueError for another schema."""
-    if batch.schema.names != _SCHEMA.names:
+    if not batch.schema.equals(_SCHEMA) and tuple(batch.schema.names) != _NAMES:
         raise ValueError("processing reads rows of market.events")
     n = batch.num_rows
-    column = dict(zip(_SCHEMA.names, batch.columns, strict=True))
+    column = dict(zip(_NAMES, batch.columns, strict=True))
     raw = column["raw"]
     buffers = raw.buffers()
     codes = np.int32
@@ -122,14 +123,22 @@ def rows_of(batch: pa.RecordBatch, offsets: Array) -> Rows:
 
 
 def _values(array: pa.Array, dtype: type[np.generic]) -> Array:
-    buffer = array.buffers()[1]
-    if buffer is None or len(array) == 0:
-        return _fixed(np.zeros(len(array), dtype))
-    return _fixed(np.frombuffer(buffer, dtype)[array.offset : array.offset + len(array)])
+    return _view(array.buffers()[1], array.offset, len(array), dtype)
 
 
 def _column(array: pa.Array, dtype: type[np.generic]) -> Column:
-    return Column(_values(array, dtype), _validity(array))
+    buffers, offset, n = array.buffers(), array.offset, len(array)
+    return Column(_view(buffers[1], offset, n, dtype), _bits(buffers[0], offset, n))
+
+
+def _view(buffer: pa.Buffer | None, offset: int, n: int, dtype: type[np.generic]) -> Array:
+    if buffer is None or n == 0:
+        return _fixed(np.zeros(n, dtype))
+    values = np.frombuffer(buffer, dtype)[offset : offset + n]
+    if not values.flags.aligned:
+        return _fixed(values)
+    values.flags.writeable = False
+    return values
 
 
 def _validity(array: pa.Array) -> Array:

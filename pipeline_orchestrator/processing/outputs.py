@@ -5,6 +5,8 @@ Memory comes from Arrow's pool, which keeps and reuses pages: fresh pages cost m
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pyarrow as pa
 
@@ -214,25 +216,39 @@ def _outgoing(
 ) -> Outgoing:
     sids = blocks["i32"].array[emit.SID, :rows]
     ready = ready | {"symbol": symbols.column(sids, names)}
+    schema = arrow_schema(topic)
     arrays = [
-        ready[one.name] if one.name in ready else _column(one, plan[one.name], blocks, rows)
-        for one in arrow_schema(topic)
+        ready[name] if name in ready else _column(name, kind, dictionary, plan[name], blocks, rows)
+        for name, kind, dictionary in _columns_of(topic)
     ]
-    batch = pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(topic))
+    batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
     return Outgoing(topic, batch, blocks["i32"].array[emit.PART, :rows], ready["symbol"])
 
 
-def _column(one: pa.Field, place: tuple[str, int, int | None], blocks: dict[str, Block], rows: int) -> pa.Array:
-    name, line, valid = place
-    block = blocks[name]
+@cache
+def _columns_of(topic: str) -> tuple[tuple[str, pa.DataType, bool], ...]:
+    """Name, type, and whether it is a dictionary, of each column; read once, small batches cost what this costs."""
+    return tuple((one.name, one.type, pa.types.is_dictionary(one.type)) for one in arrow_schema(topic))
+
+
+def _column(
+    name: str,
+    kind: pa.DataType,
+    dictionary: bool,
+    place: tuple[str, int, int | None],
+    blocks: dict[str, Block],
+    rows: int,
+) -> pa.Array:
+    where, line, valid = place
+    block = blocks[where]
     bits = None if valid is None else blocks["bits"].line(valid, (rows + 7) // 8)
-    if name == "bits":
+    if where == "bits":
         return pa.Array.from_buffers(pa.bool_(), rows, [None, block.line(line, (rows + 7) // 8)])
     data = block.line(line, rows)
-    texts = _TEXTS.get(one.name)
+    texts = _TEXTS.get(name)
     if texts is None:
-        return pa.Array.from_buffers(one.type, rows, [bits, data])
+        return pa.Array.from_buffers(kind, rows, [bits, data])
     codes = pa.Array.from_buffers(pa.int32(), rows, [bits, data])
-    if not pa.types.is_dictionary(one.type):
-        return pa.nulls(rows, one.type) if codes.null_count == rows else texts.take(codes)
+    if not dictionary:
+        return pa.nulls(rows, kind) if codes.null_count == rows else texts.take(codes)
     return pa.DictionaryArray.from_arrays(codes, texts)

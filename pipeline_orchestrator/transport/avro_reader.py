@@ -33,6 +33,8 @@ class AvroReader:
     def __init__(self, plan: CodecPlan, schema: pa.Schema, enums: dict[str, tuple[str, ...]], schema_id: int) -> None:
         self._plan, self._schema, self._schema_id = plan, schema, schema_id
         self._symbols = {name: pa.array(list(symbols), pa.string()) for name, symbols in enums.items()}
+        places = (plan.ops.tolist(), plan.slots.tolist(), plan.null_slots.tolist())
+        self._fields = list(zip(schema, (field.type for field in schema), *places, strict=True))
         self._nulls = [pa.nulls(_ALL_NULL_ROWS, field.type) if field.nullable else None for field in schema]
         self._wide, self._narrow = plan.count(*WIDE), plan.count(*NARROW)
         self._spans, self._nullable = plan.count(*SPANS), int((plan.null_slots >= 0).sum())
@@ -72,30 +74,29 @@ class AvroReader:
             errors,
         )
         columns = []
-        for f, field in enumerate(self._schema):
-            op, slot, null_slot = int(plan.ops[f]), int(plan.slots[f]), int(plan.null_slots[f])
+        present = np.count_nonzero(valid[:, :rows], axis=1).tolist()
+        for f, (field, kind, op, slot, null_slot) in enumerate(self._fields):
             nulls, bitmap = 0, None
             if null_slot >= 0:
-                present = valid[null_slot, :rows]
-                nulls = rows - int(np.count_nonzero(present))
+                nulls = rows - present[null_slot]
                 if nulls == rows:
                     columns.append(self._all_null(f, rows))
                     continue
                 if nulls:
-                    bitmap = pa.py_buffer(np.packbits(present, bitorder="little"))
+                    bitmap = pa.py_buffer(np.packbits(valid[null_slot, :rows], bitorder="little"))
             if op in (LONG, DOUBLE):
                 buffers = [bitmap, wide_buffer.slice(slot * count * 8, rows * 8)]
-                columns.append(pa.Array.from_buffers(field.type, rows, buffers, nulls))
+                columns.append(pa.Array.from_buffers(kind, rows, buffers, nulls))
             elif op in (INT, ENUM):
                 buffers = [bitmap, narrow_buffer.slice(slot * count * 4, rows * 4)]
                 if op == INT:
-                    columns.append(pa.Array.from_buffers(field.type, rows, buffers, nulls))
+                    columns.append(pa.Array.from_buffers(kind, rows, buffers, nulls))
                 else:
                     symbols = self._symbols[field.name]
-                    columns.append(pa.DictionaryArray.from_buffers(field.type, rows, buffers, symbols, nulls))
+                    columns.append(pa.DictionaryArray.from_buffers(kind, rows, buffers, symbols, nulls))
             elif op == BOOLEAN:
                 bits = pa.py_buffer(np.packbits(narrow[slot, :rows].astype(np.bool_), bitorder="little"))
-                columns.append(pa.Array.from_buffers(field.type, rows, [bitmap, bits], nulls))
+                columns.append(pa.Array.from_buffers(kind, rows, [bitmap, bits], nulls))
             else:
                 spans = (places[slot, :rows], lengths[slot, :rows])
                 columns.append(_from_spans(op, field, data, *spans, bitmap, nulls))

@@ -42,6 +42,7 @@ class AvroWriter:
 
     def __init__(self, plan: CodecPlan, schema: pa.Schema, enums: dict[str, tuple[str, ...]], schema_id: int) -> None:
         self._plan, self._schema, self._schema_id = plan, schema, schema_id
+        self._fields = list(zip(schema, plan.ops.tolist(), (plan.null_branch == NOT_NULLABLE).tolist(), strict=True))
         self._symbols = {name: pa.array(list(symbols), pa.string()) for name, symbols in enums.items()}
         nullable = int((plan.null_branch != NOT_NULLABLE).sum())
         self._fixed = HEADER_BYTES + nullable + sum(_FIXED[op] for op in plan.ops.tolist())
@@ -70,14 +71,18 @@ class AvroWriter:
 
         The first array is this writer's scratch buffer: it is valid until the next call.
         """
-        table = np.zeros((len(self._plan.names), kernel.ADDRESS_COLUMNS), np.int64)
         alive: list[object] = []  # what the addresses point into
         bound = self._fixed * rows.num_rows
-        same = rows.schema.equals(self._schema)
-        for f, field in enumerate(self._schema):
-            column = rows.column(f) if same else self._fitted(rows, field)
-            alive.append(column)
-            bound += self._describe(table[f], f, field, column, alive)
+        if rows.schema.equals(self._schema):
+            columns = rows.columns
+        else:
+            columns = [self._fitted(rows, field) for field in self._schema]
+        addresses = []
+        for (field, op, required), column in zip(self._fields, columns, strict=True):
+            row = [0] * kernel.ADDRESS_COLUMNS
+            bound += self._describe(row, op, required, field, column, alive)
+            addresses.append(row)
+        table = np.array(addresses, np.int64)
         ends = np.empty(rows.num_rows, np.int64)
         if self._scratch.size < bound:
             self._scratch = np.empty(1 << int(bound - 1).bit_length(), np.uint8)
@@ -93,11 +98,12 @@ class AvroWriter:
         except (pa.ArrowException, IndexError, KeyError, ValueError) as error:
             raise PermanentError(f"cannot encode column {field.name}: {error}") from error
 
-    def _describe(self, row: Int64s, f: int, field: pa.Field, column: pa.Array, alive: list[object]) -> int:
+    def _describe(
+        self, row: list[int], op: int, required: bool, field: pa.Field, column: pa.Array, alive: list[object]
+    ) -> int:
         """Fill one row of the address table; returns how many bytes beyond the fixed ones the column may take."""
-        op = int(self._plan.ops[f])
         rows, nulls = len(column), column.null_count
-        if nulls and self._plan.null_branch[f] == NOT_NULLABLE:
+        if nulls and required:
             raise PermanentError(f"cannot encode column {field.name}: {nulls} nulls in a field without null")
         if nulls == rows:
             row[kernel.ALL_NULL] = 1
@@ -123,7 +129,7 @@ class AvroWriter:
         offsets = np.frombuffer(buffers[1], np.int32)
         return int(offsets[column.offset + rows]) - int(offsets[column.offset])
 
-    def _describe_dictionary(self, row: Int64s, dictionary: pa.Array, rows: int, alive: list[object]) -> int:
+    def _describe_dictionary(self, row: list[int], dictionary: pa.Array, rows: int, alive: list[object]) -> int:
         if dictionary.null_count or dictionary.offset:
             dictionary = pa.concat_arrays([pc.fill_null(dictionary, "")])
         alive.append(dictionary)
@@ -132,7 +138,7 @@ class AvroWriter:
         row[kernel.DATA] = data.address if data is not None else 0
         return rows * int(np.diff(np.frombuffer(offsets, np.int32)[: len(dictionary) + 1]).max(initial=0))
 
-    def _describe_list(self, row: Int64s, field: pa.Field, column: pa.Array) -> int:
+    def _describe_list(self, row: list[int], field: pa.Field, column: pa.Array) -> int:
         items = column.values
         if items.null_count:
             raise PermanentError(f"cannot encode column {field.name}: null inside a list")
