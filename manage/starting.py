@@ -17,6 +17,8 @@ from manage.daemonize import await_ready, launch
 from manage.exits import CliError, Exit
 from manage.render import local_time
 from manage.terminal import Terminal
+from pipeline_orchestrator.errors import RetryableError
+from pipeline_orchestrator.sole_writer import require_sole_writer
 from validate.check import CheckResult, Verdict
 from validate.runner import MARKS, Validation, all_checks, run_checks, write_report
 
@@ -97,7 +99,10 @@ def _wait_for_end(terminal: Terminal, request: Request) -> None:
 
 
 def validate(terminal: Terminal, request: Request, *, feed: bool = True) -> Validation:
-    """Run the checks, say each on stderr, leave the report. Raises CliError (78, 69, 99) when one failed."""
+    """Run the checks, say each on stderr, leave the report.
+
+    Raises CliError: 78, 69, 99 when one failed, 75 when another pipeline writes to the same database.
+    """
     checks = [check for check in all_checks() if feed or check.name != "iqfeed"]
     validation = write_report(asyncio.run(run_checks(request.settings, checks)), request.log_directory)
     for result in validation.results:
@@ -114,7 +119,21 @@ def validate(terminal: Terminal, request: Request, *, feed: bool = True) -> Vali
         )
     passed = sum(result.verdict is Verdict.PASSED for result in validation.results)
     terminal.note(f"{terminal.style('✓', 'good', error=True)} validated: {passed} of {len(checks)} checks passed")
+    _require_sole_writer(terminal, request)
     return validation
+
+
+def _require_sole_writer(terminal: Terminal, request: Request) -> None:
+    """Raises CliError (75) while another pipeline writes to the same database."""
+    try:
+        asyncio.run(require_sole_writer(request.settings, request.state, lambda text: terminal.note(f"- {text}")))
+    except RetryableError as error:
+        raise CliError(
+            f"cannot start: {error}",
+            exit_code=Exit.TRY_LATER,
+            code="other_pipeline",
+            next_step=error.next_step,
+        ) from error
 
 
 def _code(result: CheckResult) -> int:

@@ -30,6 +30,7 @@ from pipeline_orchestrator.embedded_addresses import with_embedded_addresses
 from pipeline_orchestrator.errors import PermanentError, PipelineError
 from pipeline_orchestrator.reachability import require_services
 from pipeline_orchestrator.seed import PRELOAD
+from pipeline_orchestrator.sole_writer import require_sole_writer
 from pipeline_orchestrator.status import Budget, ComponentState, PipelineSnapshot, ServiceStatus, stopped_snapshot
 from pipeline_orchestrator.supervisor.desired import DesiredStore
 from pipeline_orchestrator.supervisor.dumps import Dumps
@@ -230,6 +231,7 @@ class PipelineOrchestrator:
         if specs is None:
             self.settings = with_embedded_addresses(self.settings)
             await require_services(self.settings)
+            await require_sole_writer(self.settings, self.state_dir)
             from pipeline_orchestrator.specs import specs_for
 
             specs = specs_for(self.settings, self.state_dir)

@@ -1,6 +1,6 @@
 """One pipeline per database: a claim in the table `claims`, seen by every pipeline that writes to the same tables.
 
-A pipeline is its state directory: `pipeline.id` there names it, so it never waits for its own old claim. Ages come
+A pipeline is its state directory (sole_writer.pipeline_id), so it never waits for its own old claim. Ages come
 from the server's clock alone; ours only says when to ask again. Taking is ask, look, hold: of two who ask at once at
 least one sees the other. It detects a second writer and keeps it out; an insert that is under way is not fenced.
 """
@@ -10,85 +10,25 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import uuid
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline_orchestrator.clock import SYSTEM, Clock
 from pipeline_orchestrator.component import Context
-from pipeline_orchestrator.errors import PermanentError, PipelineError, RetryableError
+from pipeline_orchestrator.errors import PermanentError, PipelineError
+from pipeline_orchestrator.sole_writer import LIFE_S, LIVING, Holder, pipeline_id
 from pipeline_orchestrator.storage.clickhouse_store import Store
 from pipeline_orchestrator.storage.ledger_file import set_aside
 from pipeline_orchestrator.storage.migrate import load
 
-LIFE_S = 30  # without renewal a claim is dead after this long
 RENEW_S = 5.0
 FRESH_S = 10.0  # younger than this a claim need not be looked at before an insert
 RETRY_S = 2.0  # how often one that waits looks again
 TABLE = "claims"
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Another pipeline with a living claim; `left_s` is how long it stays alive without renewal."""
-
-    host: str
-    pid: int
-    state_dir: str
-    left_s: float
-
-    def __str__(self) -> str:
-        return f"the pipeline of {self.host}, pid {self.pid}, state directory {self.state_dir}"
-
-    def message(self, database: str) -> str:
-        """Why nobody else may write to `database`."""
-        return f"database {database} is written to by {self}"
-
-    @property
-    def next_step(self) -> str:
-        """What an operator can do about it."""
-        return f"manage_pipeline.py stop --state-dir {self.state_dir}, or give this one services of its own"
-
-
 class LostClaimError(PermanentError):
     """Another pipeline has written since our last renewal: what this process knows of the tables is out of date."""
-
-
-def pipeline_id(state_dir: Path) -> str:
-    """The state directory's own name, made at the first call. A copy of the directory carries the same one."""
-    path = state_dir / "pipeline.id"
-    if not path.exists():
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-        with new.open("w", encoding="ascii") as file:
-            file.write(f"{uuid.uuid4()}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):  # another worker was first: its id counts
-            os.link(new, path)
-        new.unlink()
-    return path.read_text(encoding="ascii").strip()
-
-
-async def rival(store: Store, owner: str) -> Holder | None:
-    """The living claim of another owner, the youngest; None also where there is no table yet. Raises as `query`."""
-    there = await store.query(
-        "SELECT count() FROM system.tables WHERE database = {database:String} AND name = {table:String}",
-        {"database": store.database, "table": TABLE},
-    )
-    return await _living(store, owner) if there[0][0] else None
-
-
-async def _living(store: Store, owner: str) -> Holder | None:
-    rows = await store.query(
-        "SELECT argMax(host, renewed), argMax(pid, renewed), argMax(state_dir, renewed),"
-        f" {LIFE_S} - dateDiff('millisecond', max(renewed), now64(6, 'UTC')) / 1000 AS remains"
-        f" FROM {store.table(TABLE)} WHERE owner != {{owner:String}} GROUP BY owner, instance, asked"
-        " HAVING argMax(alive, renewed) AND remains > 0 ORDER BY remains DESC LIMIT 1",
-        {"owner": owner},
-    )
-    return next((Holder(host, pid, path, float(left)) for host, pid, path, left in rows), None)
 
 
 class Claim:
@@ -180,13 +120,14 @@ class Claim:
         self._held, self._renewed = True, now
 
     async def _nobody_else(self) -> None:
-        holder = await _living(self.store, self._owner)
-        if holder is None:
+        rows = await self.store.query(LIVING, {"database": self.store.database, "owner": self._owner})
+        if not rows:
             return
-        message = holder.message(self.store.database)
+        refusal = Holder(*rows[0]).refusal(self.store.database)
         if self._held:
-            raise LostClaimError(message, next_step=holder.next_step)
-        raise RetryableError(message, retry_after=RETRY_S, next_step=holder.next_step)
+            raise LostClaimError(str(refusal), next_step=refusal.next_step)
+        refusal.retry_after = RETRY_S
+        raise refusal
 
     async def _others_wrote_last(self) -> bool:
         """Whether another pipeline has held since this instance did: ledgers from before that are out of date."""

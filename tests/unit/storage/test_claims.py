@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from config.sections import ClickHouseConfig
+from config.sections import ClickHouseConfig, Settings
 from pipeline_orchestrator.errors import PermanentError, RetryableError, UncertainError
 from pipeline_orchestrator.market.events import EVENTS
 from pipeline_orchestrator.record import Output
-from pipeline_orchestrator.storage.claims import LIFE_S, Claim, LostClaimError, pipeline_id, rival
+from pipeline_orchestrator.sole_writer import LIFE_S, Holder, pipeline_id, require_sole_writer
+from pipeline_orchestrator.sole_writer import rival as ask
+from pipeline_orchestrator.storage.claims import Claim, LostClaimError
 from pipeline_orchestrator.storage.clickhouse_sink import ClickHouseSink
 from pipeline_orchestrator.storage.clickhouse_store import Store
 from pipeline_orchestrator.storage.clickhouse_table import ClickHouseTable
@@ -20,6 +22,7 @@ from pipeline_orchestrator.storage.migrate import migrate
 from pipeline_orchestrator.storage.tables import TABLES
 from tests.doubles.clock import FakeClock
 from tests.doubles.context import FakeContext
+from tests.doubles.embedded import free_port
 from tests.doubles.market_rows import Log, event
 
 
@@ -38,6 +41,10 @@ async def age(store: Store, seconds: int) -> None:
     )
     await store.command(f"DROP TABLE {store.table('claims')}")
     await store.command(f"RENAME TABLE {store.table('older')} TO {store.table('claims')}")
+
+
+async def rival(store: Store, owner: str) -> Holder | None:
+    return await asyncio.to_thread(ask, store.config, owner)
 
 
 def log_of(rows: int) -> Log:
@@ -66,7 +73,9 @@ def test_a_state_directory_keeps_its_id_and_another_has_another(tmp_path: Path) 
 async def test_a_second_pipeline_is_refused_with_the_name_of_the_first(ready: Store, tmp_path: Path) -> None:
     first, second = Claim(ready, tmp_path / "a", 0), Claim(ready, tmp_path / "b", 0)
     await first.hold()
-    with pytest.raises(RetryableError, match=rf"written to by .* pid \d+, state directory {tmp_path / 'a'}") as refused:
+    with pytest.raises(
+        RetryableError, match=rf"written to by .* storage pid \d+, state directory {tmp_path / 'a'}"
+    ) as refused:
         await second.hold()
     assert f"stop --state-dir {tmp_path / 'a'}" in refused.value.next_step
     found = await rival(ready, pipeline_id(tmp_path / "b"))
@@ -204,3 +213,46 @@ async def test_after_an_insert_in_doubt_the_claim_is_left_to_expire(
     await claim.release()
     with pytest.raises(RetryableError, match="is written to by"):
         await Claim(store, tmp_path / "b", 0).hold()
+
+
+async def test_a_start_is_refused_while_another_pipeline_renews_its_claim(ready: Store, tmp_path: Path) -> None:
+    settings = Settings(clickhouse=ready.config)
+    first, heard, clock = Claim(ready, tmp_path / "a", 0), list[str](), LookingClock()
+    await require_sole_writer(settings, tmp_path / "b", heard.append)
+    await first.hold()
+    clock.then = lambda: first.hold(within=0.0)
+    with pytest.raises(RetryableError, match=f"state directory {tmp_path / 'a'}"):
+        await require_sole_writer(settings, tmp_path / "b", heard.append, clock)
+    assert len(heard) == 1
+    await require_sole_writer(settings, tmp_path / "a", heard.append)
+    await first.release()
+    await require_sole_writer(settings, tmp_path / "b", heard.append)
+    assert len(heard) == 1
+
+
+async def test_a_start_waits_for_the_end_of_a_dead_ones_claim(ready: Store, tmp_path: Path) -> None:
+    await Claim(ready, tmp_path / "a", 0).hold()
+    clock = LookingClock()
+    clock.then = lambda: age(ready, LIFE_S + 1)
+    await require_sole_writer(Settings(clickhouse=ready.config), tmp_path / "b", clock=clock)
+    assert clock.looks == 1
+
+
+async def test_a_start_goes_on_where_nobody_can_tell(config: ClickHouseConfig, tmp_path: Path) -> None:
+    await require_sole_writer(Settings(clickhouse=config), tmp_path / "b")  # no such database
+    absent = config.model_copy(update={"port": free_port()})
+    await require_sole_writer(Settings(clickhouse=absent), tmp_path / "b")
+
+
+class LookingClock(FakeClock):
+    """Instead of sleeping it lets something happen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+        self.then: Callable[[], Awaitable[None]] | None = None
+
+    async def sleep(self, seconds: float) -> None:
+        self.looks += 1
+        if self.then is not None:
+            await self.then()
