@@ -176,8 +176,9 @@ class Stage:
         ctx.progress(len(output.batch))
 
     async def _pause(self, ctx: Context, seconds: float) -> None:
-        """Sleep, but end at once when drain is set."""
+        """Sleep, but end at once when drain is set. Not by wait_for, which up to 3.11 can lose a cancellation."""
         try:
-            await asyncio.wait_for(ctx.drain.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await ctx.drain.wait()
         except TimeoutError:
             return
