@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
 from config.sections import Settings
-from pipeline_orchestrator.status import PipelineSnapshot, ServiceStatus
+from pipeline_orchestrator.lifecycle import ALIVE
+from pipeline_orchestrator.status import ComponentStatus, PipelineSnapshot, ServiceStatus
 from validate import probes
 
 INTERVAL_SECONDS = 2.0
@@ -73,20 +74,39 @@ def judged(answer: probes.Answer, mode: str) -> ServiceStatus:
 def feed_status(settings: Settings, snapshot: PipelineSnapshot) -> ServiceStatus:
     """The feed as the ingestion components see it: ok when all their wanted connections are up.
 
-    They say so by their gauge `feed_connected` (1 or 0 per connection); unknown until all have said it.
+    They say so by their gauge `feed_connected` (1 or 0 per connection). What a late heartbeat said is not the present:
+    the feed is unknown while one of them has not said it or is late, and the detail names it, its age and why.
     """
     feed = settings.iqfeed
     address = f"{feed.host}:{feed.level1_port if feed.level1 else feed.port}"
     mode = "simulated" if any(name.startswith("simulator/") for name in snapshot.components) else "external"
-    connections: list[bool] = []
-    for name, component in snapshot.components.items():
-        if name.startswith("ingestion/"):
-            connections += _connections(component.gauges)
-    if not connections:
-        return ServiceStatus(mode=mode, address=address)
-    up = all(connections)
+    readers = {name: one for name, one in snapshot.components.items() if name.startswith("ingestion/")}
+    ages = [one.age_s for one in readers.values() if one.age_s is not None]
+    oldest = max(ages, default=None)
+    silent = [why for name, one in readers.items() if (why := _why_unknown(name, one))]
+    if silent or not readers:
+        detail = "; ".join(silent) or "no ingestion component that could say it"
+        return ServiceStatus(mode=mode, address=address, age_s=oldest, detail=detail)
+    connections = [up for one in readers.values() for up in _connections(one.gauges)]
     detail = f"{sum(connections)} of {len(connections)} connections up"
-    return ServiceStatus(state="ok" if up else "unreachable", mode=mode, address=address, age_s=0.0, detail=detail)
+    state = "ok" if all(connections) else "unreachable"
+    return ServiceStatus(state=state, mode=mode, address=address, age_s=oldest or 0.0, detail=detail)
+
+
+def _why_unknown(name: str, component: ComponentStatus) -> str:
+    """Why a component's word about its connections cannot be had; empty where it can.
+
+    The snapshot shows gauges only of a component that lives and whose newest heartbeat is not late.
+    """
+    if _connections(component.gauges):
+        return ""
+    if component.state not in ALIVE:
+        return f"{name} is {component.state}"
+    if component.age_s is None:
+        return f"{name} is {component.state}, no heartbeat yet"
+    if component.stale:
+        return f"{name} is {component.state}, its newest heartbeat is {component.age_s:.1f} s old"
+    return f"{name} is {component.state}, it has not told of its connections yet"
 
 
 def _connections(gauges: Mapping[str, object]) -> list[bool]:
