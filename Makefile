@@ -11,10 +11,8 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 SETUP := infrastructure/scripts/setup.sh
-# Kernels are recompiled when a module that holds one changes.
-KERNELS := $(shell grep -rl --include='*.py' njit pipeline_orchestrator infrastructure 2>/dev/null)
 
-.PHONY: help demo test lint services services-down bench
+.PHONY: help kernels redis demo test lint services services-down bench
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -27,22 +25,23 @@ help:
 	@$(SETUP) venv dev
 	@touch $@ .venv/.run
 
-# Order-only: the kernels belong to the interpreter that runs them, whichever set of requirements made it.
-.venv/.kernels: $(KERNELS) | .venv/.run
-	@echo "compiling kernels (once; a minute on a slow machine)"
+# No stamp of make's: it knows itself what every kernel was compiled from, and ends at once when nothing changed.
+kernels: | .venv/.run
 	@$(PYTHON) -m pipeline_orchestrator.kernels
-	@touch $@
 
 .venv/.services: $(SETUP) infrastructure/services/pom.xml infrastructure/services/jars.sha256 | .venv/.run
 	@$(SETUP) services
 	@$(PYTHON) -m infrastructure.services.jars
 	@touch $@
 
-demo: .venv/.run .venv/.kernels
+redis: | .venv/.run
+	@$(SETUP) redis
+
+demo: .venv/.run redis kernels
 	@exec $(PYTHON) manage_pipeline.py demo $(if $(DURATION),--duration $(DURATION)) $(if $(RATE),--rate $(RATE)) \
 	    $(if $(SYMBOLS),--symbols $(SYMBOLS)) $(if $(REPLAY),--replay $(REPLAY)) $(if $(SPEED),--speed $(SPEED)) $(if $(STATE_DIR),--state-dir $(STATE_DIR))
 
-test: .venv/.dev .venv/.kernels .venv/.services
+test: .venv/.dev kernels .venv/.services
 	@exec $(PYTHON) -m pytest $(PYTEST_ARGS)
 
 lint: .venv/.dev
@@ -51,11 +50,11 @@ lint: .venv/.dev
 	$(PYTHON) -m mypy
 	.venv/bin/lint-imports
 
-services: .venv/.run .venv/.kernels .venv/.services
+services: .venv/.run kernels .venv/.services
 	@exec $(PYTHON) manage_pipeline.py services up
 
 services-down: .venv/.run
 	@exec $(PYTHON) manage_pipeline.py services down
 
-bench: .venv/.dev .venv/.kernels .venv/.services
+bench: .venv/.dev kernels .venv/.services
 	@exec $(PYTHON) -m benchmarks $(BENCH_ARGS)

@@ -1,19 +1,20 @@
 """`python -m pipeline_orchestrator.kernels` compiles every numba kernel into its cache: part of the installation.
 
 `warm()` of each module calls its kernels once with the types they get at run time; afterwards a worker loads them
-from the cache in milliseconds instead of compiling for seconds. What was compiled from older sources goes first.
+from the cache in milliseconds instead of compiling for seconds. What was compiled from older sources goes first; where
+all are compiled already it says nothing and ends at once.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 
 from config.paths import PROJECT_ROOT
-from pipeline_orchestrator.kernel_cache import forget_stale
+from pipeline_orchestrator.kernel_cache import all_compiled, forget_stale, kernel_digests, mark_compiled
 
 KERNELS: tuple[str, ...] = (
     "pipeline_orchestrator.market.eastern:warm",
@@ -41,10 +42,15 @@ class Warmed:
     error: str = ""
 
 
-def warm_all(names: Iterable[str] = KERNELS) -> list[Warmed]:
+def warm_all(
+    names: Iterable[str] = KERNELS,
+    begins: Callable[[str], None] = lambda _: None,
+    ended: Callable[[Warmed], None] = lambda _: None,
+) -> list[Warmed]:
     """Call every warm-up; an error of one does not keep the others from being compiled."""
     results = []
     for name in names:
+        begins(name)
         began, error = time.perf_counter(), ""
         module_name, _, function_name = name.partition(":")
         try:
@@ -52,30 +58,63 @@ def warm_all(names: Iterable[str] = KERNELS) -> list[Warmed]:
         except Exception as failure:  # collected and reported; the exit code tells
             error = f"{type(failure).__name__}: {failure}"
         results.append(Warmed(name, time.perf_counter() - began, error))
+        ended(results[-1])
     return results
 
 
 def preload() -> None:
     """Load every kernel of the stages into this process: workers forked of it neither compile nor load again.
 
-    Milliseconds each from the cache, minutes in all without it. Raises RuntimeError naming what failed.
+    Milliseconds each from the cache, minutes in all without it. What was compiled from older sources is compiled
+    again: a daemon may start where sources were updated and nothing else was done. Raises RuntimeError naming what
+    failed.
     """
+    forget_stale(PROJECT_ROOT)
     results = warm_all(name for name in KERNELS if not name.startswith("infrastructure."))
     failed = [result for result in results if result.error]
     if failed:
         raise RuntimeError("; ".join(f"{result.name}: {result.error}" for result in failed))
 
 
+class _Progress:
+    """A line per module on stdout: its number and name while it is compiled, then the seconds."""
+
+    def __init__(self, of: int) -> None:
+        self._number, self._of = 0, of
+
+    def begins(self, name: str) -> None:
+        self._number += 1
+        self._write(f"  {self._number:2}/{self._of} {name.partition(':')[0]:48}")
+
+    def ended(self, warmed: Warmed) -> None:
+        self._write(f" {warmed.seconds:5.1f} s\n" if not warmed.error else " cannot be compiled\n")
+
+    def _write(self, text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
 def main() -> int:
-    """Summary on stdout, failures on stderr; 0 when everything compiled."""
+    """Progress on stdout, failures on stderr; 0 when everything is compiled."""
     forget_stale(PROJECT_ROOT)
-    results = warm_all()
+    if all_compiled(PROJECT_ROOT):
+        return 0
+    sys.stdout.write("compiling kernels: once, and again after an update; one to three minutes\n")
+    progress, digests = _Progress(len(KERNELS)), kernel_digests(PROJECT_ROOT)
+    try:
+        results = warm_all(KERNELS, progress.begins, progress.ended)
+    except KeyboardInterrupt:
+        sys.stdout.write("\ninterrupted; what is compiled is kept\n")
+        return 130
     failed = [result for result in results if result.error]
     for result in failed:
         sys.stderr.write(f"cannot compile {result.name}: {result.error}\n")
     seconds = sum(result.seconds for result in results)
     sys.stdout.write(f"{len(results) - len(failed)} of {len(results)} kernel modules ready in {seconds:.1f} s\n")
-    return 1 if failed else 0
+    if failed:
+        return 1
+    mark_compiled(PROJECT_ROOT, digests)
+    return 0
 
 
 if __name__ == "__main__":

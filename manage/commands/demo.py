@@ -39,6 +39,10 @@ def demo(
     manage_pipeline.py demo --rate 5000 --symbols 50 --duration 20s
     Related: start --simulate, status, monitor
     """
+    from manage import prepared
+
+    prepared.redis_server()
+    prepared.kernels(terminal)
     say = terminal.text if terminal.for_people else terminal.note
     say("Demo: starting an embedded feed, broker and stores")
     from manage.demo_session import DemoSession

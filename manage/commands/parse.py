@@ -52,6 +52,10 @@ def parse(file: Path, port: str, output_format: str, out: Path | None) -> None:
     manage_pipeline.py parse day.txt --port level1 | jq -c 'select(.kind == "trade")'
     manage_pipeline.py parse depth.txt --port level2 -o parquet --out depth.parquet
     """
+    from manage import prepared
+    from manage.terminal import Terminal
+
+    prepared.kernels(Terminal())
     kinds: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     try:

@@ -53,10 +53,13 @@ def replay(
     Without --books, --features and --bars all are written. A LOBSTER pair is named by its message file; it gives
     lobster_books.parquet besides, one row per message of the vendor.
     """
+    from manage import prepared
+
     terminal = Terminal(output_format="json" if as_json else "", color=color, debug=debug)
     click.get_current_context().find_root().obj = terminal
     every = levels is None and not features and not bars
     wanted = {"features": features or every, "bars": bars or every, "books": levels is not None or every}
+    prepared.kernels(terminal)
     topics = ["market.events", *(f"market.{name}" for name, asked in wanted.items() if asked), "market.gaps"]
     settings = _settings(config, levels)
     vendor = [path for path in files if path.is_file() and "message" in path.name]

@@ -53,6 +53,9 @@ def restart(
     request = starting.request_of(loaded, options, foreground=False)
     if not no_validate:
         starting.validate(terminal, request, feed="simulate" not in options)
+    from manage import prepared
+
+    prepared.kernels(terminal)  # while the old one still runs
     terminal.note("- stopping")
     stopped = ending.stop_pipeline(terminal, request.state, grace=grace)
     terminal.note(f"- {ending.text(stopped)}")

@@ -47,7 +47,9 @@ def simulate(terminal: Terminal, **flags: Any) -> None:  # Any: click values
 
     from infrastructure.simulator.config import ConfigError
     from infrastructure.simulator.lobster_files import LobsterError
+    from manage import prepared
 
+    prepared.kernels(terminal)
     try:
         config, seconds = _config(flags)
         document = asyncio.run(_serve(terminal, config, seconds))

@@ -58,6 +58,9 @@ def start(
         return Exit.OK
     if not no_validate:
         starting.validate(terminal, request, feed=not simulate)
+    from manage import prepared
+
+    prepared.kernels(terminal)
     if foreground:
         from manage.run_daemon import run_daemon
 

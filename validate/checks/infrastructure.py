@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from config.sections import Settings
+from infrastructure.services.embedded_redis import HOW_TO_INSTALL, RedisNotFoundError, find_server
 from validate import probes
 from validate.check import Check, CheckResult, Verdict
 
@@ -37,7 +38,12 @@ async def check_clickhouse(settings: Settings) -> CheckResult:
 
 
 async def check_redis(settings: Settings) -> CheckResult:
-    """The cache answers."""
+    """The cache answers; embedded: there is a server to run."""
+    if settings.services.mode == "embedded":
+        try:
+            find_server()
+        except RedisNotFoundError as error:
+            return CheckResult("redis", Verdict.FAILED, str(error), {}, HOW_TO_INSTALL)
     return await _required(settings, "redis", lambda: probes.probe_redis(settings.redis))
 
 

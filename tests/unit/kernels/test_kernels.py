@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from config.paths import PROJECT_ROOT
+from pipeline_orchestrator import kernels
 
 # In a process of its own: other tests compile kernels too, and would hide one that is not reached.
 PROGRAM = """
@@ -41,3 +42,43 @@ def test_no_kernel_is_left_for_the_first_batch() -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+def test_each_module_is_named_before_and_timed_after_it_is_compiled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(kernels, "KERNELS", ("os:getpid", "json:nothing"))
+    monkeypatch.setattr(kernels, "forget_stale", lambda _: [])
+    monkeypatch.setattr(kernels, "all_compiled", lambda _: False)
+    monkeypatch.setattr(kernels, "mark_compiled", lambda *_: said.append("marked"))
+    assert kernels.main() == 1
+    out, err = capsys.readouterr()
+    first, second = out.splitlines()[1:3]
+    assert first.split()[:2] == ["1/2", "os"] and first.endswith(" s")
+    assert second.split()[:2] == ["2/2", "json"] and second.endswith("cannot be compiled")
+    assert "cannot compile json:nothing" in err
+    assert said == []
+
+
+def test_nothing_is_loaded_or_said_when_all_are_compiled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(kernels, "KERNELS", ("json:nothing",))
+    monkeypatch.setattr(kernels, "forget_stale", lambda _: [])
+    monkeypatch.setattr(kernels, "all_compiled", lambda _: True)
+    assert kernels.main() == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_seed_forgets_what_older_sources_left_before_it_loads_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    def warm_all(_: object) -> list[kernels.Warmed]:
+        order.append("load")
+        return []
+
+    monkeypatch.setattr(kernels, "forget_stale", lambda _: order.append("forget"))
+    monkeypatch.setattr(kernels, "warm_all", warm_all)
+    kernels.preload()
+    assert order == ["forget", "load"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from config.paths import PROJECT_ROOT
-from manage import daemonize, instance
+from manage import daemonize, instance, prepared
 from pipeline_orchestrator.supervisor.child_environment import python_command
 
 
@@ -23,6 +23,12 @@ def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("PIPELINE_") or name in {"FORCE_COLOR", "NO_COLOR", "RUNTIME_DIRECTORY", "LOGS_DIRECTORY"}:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def kernels_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried here needs none, and none is compiled for it."""
+    monkeypatch.setattr(prepared, "all_compiled", lambda _: True)
 
 
 @pytest.fixture

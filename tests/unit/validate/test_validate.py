@@ -272,3 +272,15 @@ def test_script_reports_and_exits_like_start(tmp_path: Path) -> None:
     config.write_text('{"kafka": 5}')
     done = subprocess.run(script, capture_output=True, text=True, check=False)
     assert done.returncode == 78 and f"{config}:1:2: kafka: expected an object" in done.stderr
+
+
+async def test_an_embedded_redis_without_a_server_to_run_is_found_before_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = settings_from({"services": {"mode": "embedded"}})
+    assert (await infrastructure.check_redis(settings)).verdict is Verdict.SKIPPED
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = await infrastructure.check_redis(settings)
+    assert result.verdict is Verdict.FAILED
+    assert "apt-get install -y redis-server" in result.next_step
