@@ -4,7 +4,7 @@ numba keeps a compiled kernel for as long as the file it is defined in stays the
 other files are compiled into it, it does not see. After an update such a kernel would silently go on by the old
 rules. So each file of kernels is tied to what it says and to what everything of ours that it imports says; comments
 and docstrings say nothing to a compiler and do not count. What is known stands in one file per Python version beside
-the compiled code; while no source file has another time or size, asking costs two milliseconds.
+the compiled code; while no source file has another time or size, asking costs a few milliseconds.
 
 A pipeline that runs in the same checkout meanwhile is not disturbed: its kernels are in its memory. Standard library
 only. Where numba keeps its cache elsewhere (NUMBA_CACHE_DIR, or a checkout we cannot write to) nothing is known and
@@ -20,7 +20,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def all_compiled(root: Path) -> bool:
         bool(made)
         and made["by"] == _compiler()
         and made["digests"] == known["digests"]
-        and made["kernels"] == _stamps(root, known["digests"])  # numba too compiles again when these differ
+        and made["kernels"] == _contents(root, known["digests"])
         and all((root / name).is_file() for name in made["files"])
     )
 
@@ -86,7 +86,7 @@ def mark_compiled(root: Path, digests: dict[str, str]) -> bool:
     files = sorted(str(file.relative_to(root)) for name in digests for file in _compiled_of(root / name))
     if older or not files:
         return False
-    made = {"by": _compiler(), "digests": digests, "kernels": _stamps(root, digests), "files": files}
+    made = {"by": _compiler(), "digests": digests, "kernels": _contents(root, digests), "files": files}
     _save(root, {**known, "compiled": made})
     return True
 
@@ -171,9 +171,10 @@ def _sources(root: Path) -> Stamps:
     return found
 
 
-def _stamps(root: Path, names: dict[str, str]) -> Stamps:
-    statuses = {name: (root / name).stat() for name in names if (root / name).is_file()}
-    return {name: [status.st_mtime_ns, status.st_size] for name, status in statuses.items()}
+def _contents(root: Path, names: Iterable[str]) -> dict[str, str]:
+    """What numba itself compares: each file of kernels to the letter; it compiles again after a new comment."""
+    files = {name: root / name for name in names}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file.is_file()}
 
 
 def _compiler() -> list[str]:
