@@ -19,7 +19,9 @@ from pipeline_orchestrator.record import Batch, OffsetRange, Stamps
 
 
 class BatchingSource:
-    """Joins batches until `max_rows` rows are there or the first of them is `max_age` seconds old.
+    """Joins batches until `max_rows` rows are there or `max_age` seconds have passed since the last delivery.
+
+    So what comes after a pause is delivered at once, and no row waits longer than `max_age`.
 
     While nothing has come, `read` returns None as the inner source does. When the inner source ends, what was
     joined is delivered before the end is. When it breaks (NotConnectedError), what was joined is forgotten: it was
@@ -32,13 +34,14 @@ class BatchingSource:
         self.source, self.max_rows, self.max_age = source, max_rows, max_age
         self._now = now
         self._joined: list[Batch] = []
-        self._since = 0.0
+        self._delivered = now()
         self._reading: asyncio.Task[Batch | None] | None = None
         self._ended = False
 
     async def open(self) -> None:
         self._joined.clear()
         self._ended = False
+        self._delivered = self._now()
         await self.source.open()
 
     async def read(self) -> Batch | None:
@@ -47,7 +50,7 @@ class BatchingSource:
                 return self._take()
             if self._reading is None:
                 self._reading = asyncio.ensure_future(self.source.read())
-            left = max(0.0, self._since + self.max_age - self._now()) if self._joined else None
+            left = max(0.0, self._delivered + self.max_age - self._now()) if self._joined else None
             done, _ = await asyncio.wait({self._reading}, timeout=left)
             if not done:
                 return self._take()
@@ -61,8 +64,6 @@ class BatchingSource:
                 self._joined.clear()
                 raise
             if batch is not None:
-                if not self._joined:
-                    self._since = self._now()
                 self._joined.append(batch)
             elif not self._joined:
                 return None
@@ -71,10 +72,11 @@ class BatchingSource:
         raise EndOfInputError("the source has delivered everything")
 
     def _due(self) -> bool:
-        return sum(map(len, self._joined)) >= self.max_rows or self._now() - self._since >= self.max_age
+        return sum(map(len, self._joined)) >= self.max_rows or self._now() - self._delivered >= self.max_age
 
     def _take(self) -> Batch:
         joined, self._joined = self._joined, []
+        self._delivered = self._now()
         return joined_batch(joined)
 
     async def ack(self, batch: Batch) -> None:

@@ -89,6 +89,22 @@ async def test_what_is_joined_is_delivered_when_it_gets_too_old() -> None:
     assert source.closed == 1
 
 
+async def test_what_comes_after_a_pause_does_not_wait() -> None:
+    clock = [100.0]
+    parts = batches([2, 3, 4])
+    source = Scripted([parts[0], None, parts[1], parts[2]])
+    joined = BatchingSource(source, max_rows=100, max_age=60.0, now=lambda: clock[0])
+    clock[0] += 60.0
+    first = await joined.read()
+    assert first is not None
+    assert len(first) == 2
+    assert await joined.read() is None
+    clock[0] += 59.0  # too early: joined with the next one
+    rest = await joined.read()
+    assert rest is not None
+    assert len(rest) == 7
+
+
 async def test_nothing_read_is_none_at_once() -> None:
     assert await joining(Scripted([None])).read() is None
 
