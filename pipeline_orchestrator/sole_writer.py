@@ -25,6 +25,7 @@ from pipeline_orchestrator.errors import RetryableError
 LIFE_S = 30  # without renewal a claim is dead after this long, by the server's clock
 TIMEOUT_S = 3.0
 LOOK_S = 1.0
+RETRY_S = 2.0  # how often one that waits looks again
 LIVING = (
     "SELECT argMax(host, renewed), argMax(pid, renewed), argMax(state_dir, renewed),"
     f" {LIFE_S} - dateDiff('millisecond', max(renewed), now64(6, 'UTC')) / 1000 AS remains"
@@ -47,6 +48,7 @@ class Holder:
         return RetryableError(
             f"database {database} is written to by the pipeline of {self.host}, storage pid {self.pid},"
             f" state directory {self.state_dir}",
+            retry_after=RETRY_S,
             next_step=f"manage_pipeline.py stop --state-dir {self.state_dir}, or give this one services of its own",
         )
 

@@ -29,6 +29,7 @@ from pipeline_orchestrator.processing.process_events import ProcessEvents
 from pipeline_orchestrator.processing.recovery import RecoverableProcessing
 from pipeline_orchestrator.processing.snapshot_store import SnapshotStore
 from pipeline_orchestrator.record import Batch, DeadLetter, Mark, Output
+from pipeline_orchestrator.sole_writer import pipeline_id, rival
 from pipeline_orchestrator.stage_figures import CacheFigures, ProcessingFigures, ProducerFigures, StorageFigures
 from pipeline_orchestrator.storage.cache_rebuild import rebuild_from
 from pipeline_orchestrator.storage.claims import Claim
@@ -92,6 +93,17 @@ class Wiring:
         """Declared topics exist; how they differ goes to `drift`. Raises NotConnectedError, PermanentError."""
         self.drift[:] = await ensure_topics(self.settings.kafka, self.settings.retention)
 
+    async def alone(self) -> None:
+        """`topics`, once no other pipeline holds the database, as far as ClickHouse tells.
+
+        Events of two on one topic would count as repeats of each other. Raises RetryableError, PermanentError.
+        """
+        owner = await asyncio.to_thread(pipeline_id, self.state_dir)
+        holder = await asyncio.to_thread(rival, self.settings.clickhouse, owner)
+        if holder is not None:
+            raise holder.refusal(self.settings.clickhouse.database)
+        await self.topics()
+
 
 class Closing:
     """A component that lets go of something when its run has ended, however it ended."""
@@ -120,7 +132,7 @@ def build_ingestion(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
         sink,
         source_name="spool",
         sink_name="kafka",
-        prepare=w.topics,
+        prepare=w.alone,
         on_tick=ProducerFigures(sink, w.drift),
     )
     return Parts([Part("reader", reader.run), Part("sender", sender.run, required=False, after="reader")])

@@ -23,7 +23,6 @@ from pipeline_orchestrator.storage.migrate import load
 
 RENEW_S = 5.0
 FRESH_S = 10.0  # younger than this a claim need not be looked at before an insert
-RETRY_S = 2.0  # how often one that waits looks again
 TABLE = "claims"
 
 
@@ -126,7 +125,6 @@ class Claim:
         refusal = Holder(*rows[0]).refusal(self.store.database)
         if self._held:
             raise LostClaimError(str(refusal), next_step=refusal.next_step)
-        refusal.retry_after = RETRY_S
         raise refusal
 
     async def _others_wrote_last(self) -> bool:

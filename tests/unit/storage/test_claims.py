@@ -20,6 +20,7 @@ from pipeline_orchestrator.storage.clickhouse_store import Store
 from pipeline_orchestrator.storage.clickhouse_table import ClickHouseTable
 from pipeline_orchestrator.storage.migrate import migrate
 from pipeline_orchestrator.storage.tables import TABLES
+from pipeline_orchestrator.topology import Wiring
 from tests.doubles.clock import FakeClock
 from tests.doubles.context import FakeContext
 from tests.doubles.embedded import free_port
@@ -242,6 +243,25 @@ async def test_a_start_goes_on_where_nobody_can_tell(config: ClickHouseConfig, t
     await require_sole_writer(Settings(clickhouse=config), tmp_path / "b")  # no such database
     absent = config.model_copy(update={"port": free_port()})
     await require_sole_writer(Settings(clickhouse=absent), tmp_path / "b")
+
+
+async def test_ingestion_sends_nothing_while_another_pipeline_holds_the_database(
+    ready: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, declared = Claim(ready, tmp_path / "a", 0), list[Wiring]()
+
+    async def topics(wiring: Wiring) -> None:
+        declared.append(wiring)
+
+    monkeypatch.setattr(Wiring, "topics", topics)
+    own, other = (Wiring(Settings(clickhouse=ready.config), 0, tmp_path / name) for name in "ab")
+    await first.hold()
+    await own.alone()
+    with pytest.raises(RetryableError, match="is written to by"):
+        await other.alone()
+    await first.release()
+    await other.alone()
+    assert declared == [own, other]
 
 
 class LookingClock(FakeClock):
