@@ -19,6 +19,8 @@ from pipeline_orchestrator.ingestion.parse_lines import ParseLines
 from pipeline_orchestrator.ingestion.reader import IngestionReader
 from pipeline_orchestrator.record import Mark
 
+EMBEDDED_LINGER_MS = 20
+
 
 def spool_directory(state_dir: Path, instance: int) -> Path:
     """Where an ingestion instance keeps its spool."""
@@ -28,6 +30,15 @@ def spool_directory(state_dir: Path, instance: int) -> Path:
 def parser_state(state: dict[str, Any]) -> dict[str, Any]:
     """The parser's context in a segment header's state."""
     return dict(state.get("parser", {}))
+
+
+def pace_seconds(settings: Settings) -> float:
+    """Least time between the begins of two small batches.
+
+    The embedded broker delivers one batch of a partition per fetch and forgets after 100,000: fewer, larger ones.
+    """
+    linger_ms = settings.kafka.linger_ms
+    return max(linger_ms, EMBEDDED_LINGER_MS if settings.services.mode == "embedded" else 0) / 1000
 
 
 def make_ingestion(
@@ -60,7 +71,7 @@ def make_ingestion(
         context_of=parser_state,
         log_id=log_id,
         resend_from=resend_from,
-        pace_seconds=settings.kafka.linger_ms / 1000,
+        pace_seconds=pace_seconds(settings),
     )
     source.on_hole = journal.hole
     reader = IngestionReader(settings.iqfeed, settings.symbols, instance, journal, source)
