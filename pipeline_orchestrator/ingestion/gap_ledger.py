@@ -16,7 +16,8 @@ from pipeline_orchestrator.flow.spool_facts import Fact
 class OpenGap:
     """One gap of one connection: `pending` are the symbols watched again and not heard of yet.
 
-    `watched` turns True with the first watch after the gap began; until then nothing can end it.
+    `watched` turns True with the first watch after the gap began; until then nothing can end it. `since_us` is the
+    event time it begins at, `until_us` the latest one it ended at for a symbol; None = not known.
     """
 
     gap_id: str
@@ -25,6 +26,17 @@ class OpenGap:
     watched: bool = False
     pending: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
+    since_us: int | None = None
+    until_us: int | None = None
+
+    def end_for_symbol(self, to: dict[str, Any]) -> dict[str, Any]:
+        """`to`, but never before the gap began: a quiet symbol's first line can restate an older time."""
+        return {**to, "event_time_us": _latest(to["event_time_us"], self.since_us)}
+
+    def end_for_all(self, to: dict[str, Any]) -> dict[str, Any]:
+        """`to`, but never before the gap ended for any symbol."""
+        known = self.until_us if to["event_time_us"] is None else _latest(to["event_time_us"], self.until_us)
+        return {**to, "event_time_us": _latest(known, self.since_us)}
 
     @property
     def complete(self) -> bool:
@@ -72,7 +84,10 @@ class GapLedger:
     def to_json(self) -> dict[str, Any]:
         """For segment headers."""
         gaps = [
-            [gap.gap_id, gap.connection, gap.cause, gap.watched, sorted(gap.pending), sorted(gap.ended)]
+            [
+                *(gap.gap_id, gap.connection, gap.cause, gap.watched, sorted(gap.pending), sorted(gap.ended)),
+                *(gap.since_us, gap.until_us),
+            ]
             for gap in self.gaps.values()
         ]
         return {"gaps": gaps, "links": dict(self.links)}
@@ -81,8 +96,9 @@ class GapLedger:
     def from_json(cls, state: dict[str, Any]) -> GapLedger:
         """The inverse; watches are not kept, since a new epoch watches anew."""
         ledger = cls()
-        for gap_id, connection, cause, watched, pending, ended in state.get("gaps", []):
-            ledger.gaps[gap_id] = OpenGap(gap_id, connection, cause, watched, set(pending), set(ended))
+        for gap_id, connection, cause, watched, pending, ended, *times in state.get("gaps", []):
+            gap = ledger.gaps[gap_id] = OpenGap(gap_id, connection, cause, watched, set(pending), set(ended))
+            gap.since_us, gap.until_us = times or (None, None)  # a header of an older version has none
         ledger.links = {str(name): str(link) for name, link in state.get("links", {}).items()}
         return ledger
 
@@ -96,9 +112,23 @@ class GapLedger:
     def _gap(self, fact: Fact, connection: str) -> None:
         gap_id, phase = str(fact.detail.get("gap_id", "")), fact.detail.get("phase")
         if phase == "begin":
-            self.gaps[gap_id] = OpenGap(gap_id, connection, str(fact.detail.get("cause", "")))
+            gap = self.gaps[gap_id] = OpenGap(gap_id, connection, str(fact.detail.get("cause", "")))
+            gap.since_us = _time_in(fact, "from")
         elif phase == "closed":
             self.gaps.pop(gap_id, None)
         elif phase == "end" and gap_id in self.gaps and fact.symbol is not None:
-            self.gaps[gap_id].pending.discard(fact.symbol)
-            self.gaps[gap_id].ended.add(fact.symbol)
+            gap = self.gaps[gap_id]
+            gap.pending.discard(fact.symbol)
+            gap.ended.add(fact.symbol)
+            time_us = _time_in(fact, "to")
+            gap.until_us = gap.until_us if time_us is None else _latest(time_us, gap.until_us)
+
+
+def _time_in(fact: Fact, place: str) -> int | None:
+    time_us: int | None = (fact.detail.get(place) or {}).get("event_time_us")
+    return time_us
+
+
+def _latest(time_us: int | None, other_us: int | None) -> int | None:
+    """The later of both; unknown stays unknown."""
+    return time_us if time_us is None or other_us is None else max(time_us, other_us)

@@ -55,19 +55,20 @@ class GapWatch:
     def _place(
         self, connection: str, rows: pa.RecordBatch, hits: npt.NDArray[np.int64], seq: npt.NDArray[np.int64], chunk: Any
     ) -> dict[str, Any]:
-        """Where the gap ends: the first line, and a time that no missed line can lie behind.
+        """Where the gap ends: the first line, and its event time, so that no missed line lies behind it.
 
-        A summary restates older times, and clocks have whole seconds; so the time is the latest of what the symbol's
-        lines of this batch say and of the connection's clock, taken to the end of its second.
+        A Q or P also restates the newest trade, which can be younger than its quotes. A line without a time (F, n, q)
+        and one row of a depth summary (whose other rows may be younger) cannot say when; then it is the second that
+        the connection's clock shows, to its end.
         """
-        epoch, first = self.journal.spool.epoch, int(seq[hits[0]])
-        recv_us = int(rows.column("recv_time_us")[int(hits[0])].as_py())
+        epoch, row = self.journal.spool.epoch, int(hits[0])
+        first, recv_us = int(seq[row]), int(rows.column("recv_time_us")[row].as_py())
         line = line_at(chunk.buf, chunk.table, epoch, first)
-        times = [latest_time(line, PORT[connection], self.journal.context, recv_us)]
-        clock = self.journal.clock_us(connection, recv_us)
-        times.append(None if clock is None else clock + CLOCK_STEP_US)
-        events = rows.column("event_time_us")
-        times += [events[int(row)].as_py() for row in hits[:1000].tolist()]
+        own: int | None = rows.column("event_time_us")[row].as_py()
+        times = [own, latest_time(line, PORT[connection], self.journal.context, recv_us)]
+        if own is None or (connection == "level2" and rows.column("summary")[row].as_py()):
+            clock = self.journal.clock_us(connection, recv_us)
+            times.append(None if clock is None else clock + CLOCK_STEP_US)
         known = [time for time in times if time is not None]
         return {"epoch": epoch, "seq": first, "event_time_us": max(known, default=None)}
 

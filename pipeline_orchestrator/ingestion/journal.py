@@ -185,8 +185,8 @@ class Journal:
         """The symbol was heard of again at `to`; closes what is complete."""
         for gap in self.ledger.of(connection):
             if symbol in gap.pending:
-                detail = {"phase": "end", "gap_id": gap.gap_id, "connection": connection, "to": to}
-                self.fact("gap", connection, symbol, detail)
+                detail = {"phase": "end", "gap_id": gap.gap_id, "connection": connection}
+                self.fact("gap", connection, symbol, {**detail, "to": gap.end_for_symbol(to)})
         self.close_gaps(connection, to)
 
     def close_gaps(self, connection: str, to: dict[str, Any]) -> None:
@@ -198,7 +198,7 @@ class Journal:
                     "gap_id": gap.gap_id,
                     "cause": gap.cause,
                     "connection": connection,
-                    "to": to,
+                    "to": gap.end_for_all(to),
                 }
                 self.fact("gap", connection, None, detail)
 

@@ -1,4 +1,4 @@
-"""The feed in `infrastructure_status`: what the heartbeats of ingestion say, and why it is unknown where they do not."""
+"""The feed in `infrastructure_status`: what heartbeats of ingestion say, and why it is unknown where they do not."""
 
 from __future__ import annotations
 
