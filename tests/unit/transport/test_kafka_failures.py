@@ -15,7 +15,6 @@ from pipeline_orchestrator.record import LogBounds
 from pipeline_orchestrator.transport.kafka_sink import KafkaSink
 from pipeline_orchestrator.transport.kafka_source import KafkaSource
 from pipeline_orchestrator.transport.partitioning import partition_of
-from pipeline_orchestrator.transport.record_identity import read_record_identities, read_record_identity, row_identity
 from tests.doubles.seams import KafkaSeam, event, events, from_beginning, output, read_all
 from tests.unit.transport.conftest import PARTITIONS
 
@@ -128,17 +127,3 @@ async def test_lag_and_positions_follow_reading_and_acknowledging(kafka: KafkaCo
     await source.ack(batch)
     assert heard == [50] and source.acked[HOME] == 50 and batch.stamps.acked_ns > 0
     await source.close()
-
-
-async def test_identity_of_a_record_is_read_back(kafka: KafkaConfig) -> None:
-    rows = events([event(seq) for seq in range(5)])
-    sink = KafkaSeam(kafka).sink()
-    await sink.open()
-    await sink.write(output(rows))
-    await sink.close()
-    assert await read_record_identity(kafka, EVENTS, HOME, 3) == row_identity(EVENTS, rows, 3) == (0, 1, 3, 0)
-    other = (HOME + 1) % PARTITIONS
-    assert await read_record_identities(kafka, EVENTS, {HOME: 5, other: 0}) == {HOME: None, other: None}
-    await KafkaSeam(kafka).raw_write(EVENTS, other, [(None, b"rubbish")])
-    identity = await read_record_identity(kafka, EVENTS, other, 0)
-    assert identity is not None and identity[0] == "undecodable"
