@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,8 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, SecretStr
 
 from config.sections import Settings
-
-ENV_PREFIX = "PIPELINE_"
+from config.variables import PREFIX, nearest
 
 Path = tuple[str, ...]
 
@@ -35,7 +33,7 @@ class Key:
     @property
     def variable(self) -> str:
         """`PIPELINE_KAFKA__BOOTSTRAP_SERVERS`."""
-        return ENV_PREFIX + "__".join(self.path).upper()
+        return PREFIX + "__".join(self.path).upper()
 
 
 @cache
@@ -70,12 +68,6 @@ def hide_secrets(text: str) -> str:
     names = "|".join(sorted({re.escape(key.path[-1]) for key in all_keys().values() if key.secret}))
     pattern = rf'("(?:{names})"\s*:\s*)("(?:[^"\\\n]|\\.)*"?|[^\s,}}\]]+)'
     return re.sub(pattern, lambda match: match[1] + "*" * len(match[2]), text)
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """The most similar known name, or "" when none is similar."""
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return found[0] if found else ""
 
 
 def suggestion(path: Path) -> str:

@@ -15,6 +15,14 @@ CONFIG_DIR = Path(__file__).resolve().parent
 SCHEMA_DIR = CONFIG_DIR / "schemas"
 
 
+def expanded(text: str | Path) -> Path:
+    """The path with a leading `~` or `~user` replaced; of a user that does not exist it stays as it is."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
 def config_file() -> Path:
     """The project's settings file: in $CONFIGURATION_DIRECTORY where set, else <project>/config."""
     directory = os.environ.get("CONFIGURATION_DIRECTORY", "").split(":")[0]
@@ -24,7 +32,7 @@ def config_file() -> Path:
 def user_config_file() -> Path:
     """The user's own settings file, below the project's in rank."""
     base = Path(os.environ.get("XDG_CONFIG_HOME", "") or "~/.config")
-    return base.expanduser() / "pipeline-orchestrator" / "config.json"
+    return expanded(base) / "pipeline-orchestrator" / "config.json"
 
 
 def state_dir() -> Path:
@@ -40,14 +48,14 @@ def chosen_state_dir(flag: str = "", config: str = "") -> Path:
     """
     named = flag or os.environ.get("PIPELINE_STATE_DIR", "")
     if named:
-        return Path(os.path.normpath(Path.cwd() / Path(named).expanduser()))
+        return Path(os.path.normpath(Path.cwd() / expanded(named)))
     for file in (Path(config) if config else config_file(), user_config_file()):
         try:
             value = json.loads(file.read_bytes()).get("state_dir", "")
         except (OSError, ValueError, AttributeError):
             continue
         if isinstance(value, str) and value:
-            return Path(os.path.normpath(PROJECT_ROOT / Path(value).expanduser()))
+            return Path(os.path.normpath(PROJECT_ROOT / expanded(value)))
     return state_dir()
 
 

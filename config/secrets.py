@@ -55,10 +55,11 @@ def _read(path: Path, *, private: bool) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise SecretError(f"cannot read {path}: {error.strerror}") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):  # judged first: a directory cannot even be wrapped into a file
+        os.close(descriptor)
+        raise SecretError(f"{path} is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise SecretError(f"{path} is not a regular file")
         if status.st_uid not in {0, os.geteuid()}:
             raise SecretError(f"{path} belongs to uid {status.st_uid}, not to us", f"chown {os.geteuid()} {path}")
         if private and open_to_others(status.st_mode):

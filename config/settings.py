@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
-from config import keys, paths, secrets
+from config import keys, paths, secrets, variables
 from config.document import Document, DocumentError, Place, parse, read
 from config.sections import Settings
 
@@ -115,7 +115,7 @@ def load(
     environ = os.environ if environ is None else environ
     problems: list[Problem] = []
     layers = [_Layer("default", reveal(Settings()))]
-    named = Path(config).expanduser() if config else None
+    named = paths.expanded(config) if config else None
     for name, path in (("user file", paths.user_config_file()), ("project file", named or paths.config_file())):
         layer = _file_layer(name, path, problems, required=path == named)
         if layer is not None:
@@ -130,10 +130,11 @@ def load(
     _resolve_paths(merged, winners)
     origins = {".".join(path): layer.origin(path) for path, layer in winners.items()}
     _fetch_secrets(merged, winners, origins, environ, problems)
-    if problems:
+    settings = _validate(merged, winners, problems)
+    if settings is None or problems:
         raise SettingsError(problems)
     files = tuple(Path(layer.document.file) for layer in layers if layer.document)
-    return Loaded(_validate(merged, winners), origins, files, named)
+    return Loaded(settings, origins, files, named)
 
 
 def settings_from(mapping: Mapping[str, Any]) -> Settings:  # Any: the user's dictionary
@@ -217,14 +218,10 @@ def _program_layer(program: Mapping[str, Any], problems: list[Problem]) -> _Laye
 def _environment(environ: Mapping[str, str], problems: list[Problem]) -> _Layer:
     layer = _Layer("environment", {})
     known = {key.variable: key for key in keys.all_keys().values()}
-    for name in sorted(environ):
-        if not name.startswith(keys.ENV_PREFIX):
-            continue
-        key = known.get(name)
-        if key is None:
-            near = keys.nearest(name, list(known))
-            problems.append(Problem("unknown variable" + (f"; did you mean {near}?" if near else ""), where=name))
-            continue
+    for name, near in variables.unknown(environ, known):
+        problems.append(Problem("unknown variable" + (f"; did you mean {near}?" if near else ""), where=name))
+    for name in sorted(set(environ) & set(known)):
+        key = known[name]
         try:
             value = _from_text(key, environ[name])
         except ValidationError as error:
@@ -302,7 +299,7 @@ def _resolve_paths(merged: Tree, winners: dict[keys.Path, _Layer]) -> None:
         value = parent[path[-1]]
         if key.file_path and isinstance(value, str) and value:
             base = paths.PROJECT_ROOT if winners[path].document else Path.cwd()
-            parent[path[-1]] = os.path.normpath(base / Path(value).expanduser())
+            parent[path[-1]] = os.path.normpath(base / paths.expanded(value))
 
 
 def _fetch_secrets(
@@ -333,12 +330,11 @@ def _fetch_secrets(
             parent[path[-1]] = found
 
 
-def _validate(merged: Tree, winners: dict[keys.Path, _Layer]) -> Settings:
-    """Strict JSON rules: a number is no text and a flag is no number."""
+def _validate(merged: Tree, winners: dict[keys.Path, _Layer], problems: list[Problem]) -> Settings | None:
+    """Strict JSON rules: a number is no text and a flag is no number. None: refused, and `problems` says why."""
     try:
         return Settings.model_validate_json(json.dumps(merged), strict=True)
     except ValidationError as error:
-        problems = []
         for fault in error.errors(include_input=True):
             path = fault["loc"]
             known = next((found for found in winners if found == path[: len(found)]), None)
@@ -346,7 +342,7 @@ def _validate(merged: Tree, winners: dict[keys.Path, _Layer]) -> Settings:
             layer = winners[known] if known else next((part for part in under if part.name != "default"), under[0])
             secret = bool(known and keys.all_keys()[known].secret)
             problems.append(layer.problem(path, _expected(dict(fault), secret)))
-        raise SettingsError(problems) from None
+        return None
 
 
 def _expected(fault: Mapping[str, Any], secret: bool) -> str:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config import keys, paths
+from config import keys, paths, variables
 from config.sections import Settings
 from config.settings import SettingsError, differences, load, masked, restore, reveal, settings_from
 
@@ -184,6 +184,18 @@ def test_secret_file_must_be_ours_alone(tmp_path: Path) -> None:
     assert str(loaded.origins["clickhouse.password"]) == f"secret file {file}"
 
 
+def test_home_of_an_unknown_user_is_an_ordinary_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "~no-such-user-0/x"
+    assert "cannot read" in problems(environ={"PIPELINE_REDIS__PASSWORD_FILE": name})
+    assert "no such file" in problems(config=name)
+    monkeypatch.setenv("PIPELINE_STATE_DIR", name)
+    assert paths.chosen_state_dir() == Path.cwd() / name
+
+
+def test_secret_file_must_be_a_file(tmp_path: Path) -> None:
+    assert f"{tmp_path} is not a regular file" in problems(program={"redis": {"password_file": str(tmp_path)}})
+
+
 def test_secret_in_a_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
     custom = write(tmp_path / "c.json", '{"redis":\n {"password": "s3cret"}}', 0o640)
     with pytest.raises(SettingsError) as caught:
@@ -266,3 +278,33 @@ def test_any_variable_text_is_either_loaded_or_refused_by_name(path: keys.Path, 
 def test_every_key_one_letter_off_gets_a_suggestion(key: keys.Key) -> None:
     wrong = (*key.path[:-1], key.path[-1] + "x")
     assert "did you mean" in keys.suggestion(wrong)
+
+
+def test_an_unknown_key_hides_no_other_fault_of_its_file(tmp_path: Path) -> None:
+    custom = write(
+        tmp_path / "c.json",
+        '{"kafka": {"lingerms": 5, "batch_size": "big"},\n "iqfeed": 5,\n "redis": {"port": 70000}}',
+    )
+    with pytest.raises(SettingsError) as caught:
+        load(config=custom, environ={"PIPELINE_REDIS__DB": "x"})
+    text = str(caught.value)
+    assert "1:12: kafka.lingerms: unknown key; did you mean kafka.linger_ms?" in text
+    assert '1:27: kafka.batch_size: expected a valid integer, found "big"' in text
+    assert "2:2: iqfeed: expected an object" in text
+    assert "3:12: redis.port: expected a value less than or equal to 65535, found 70000" in text
+    assert "PIPELINE_REDIS__DB: redis.db: expected a valid integer" in text
+    assert len(caught.value.problems) == 5
+
+
+def test_names_of_variables_known_without_the_models_are_those_of_the_models() -> None:
+    named = [key.variable.removeprefix(variables.PREFIX) for key in keys.all_keys().values()]
+    assert named == variables.NAMES, "config/variables.py has to list:\n" + "\n".join(named)
+
+
+def test_unknown_variables_are_told_from_settings_and_strangers() -> None:
+    environ = ["PIPELINE_KAFKA__LINGERMS", "PIPELINE_STATE_DIRR", "PIPELINE_SYMBOLS", "PATH", "PIPELINE_" + "Z" * 30]
+    assert variables.unknown(environ) == [
+        ("PIPELINE_KAFKA__LINGERMS", "PIPELINE_KAFKA__LINGER_MS"),
+        ("PIPELINE_STATE_DIRR", "PIPELINE_STATE_DIR"),
+        ("PIPELINE_" + "Z" * 30, ""),
+    ]

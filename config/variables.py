@@ -1,0 +1,118 @@
+"""Names of the PIPELINE_* variables, known without the models, so that `status` can name a wrong one in no time.
+
+Standard library only. `NAMES` repeats the settings' keys; a test compares the two and prints the list to put here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+PREFIX = "PIPELINE_"
+
+_TEXT = """
+SYMBOLS
+STATE_DIR
+IQFEED__HOST
+IQFEED__PORT
+IQFEED__LEVEL1_PORT
+IQFEED__LOOKUP_PORT
+IQFEED__ADMIN_PORT
+IQFEED__USERNAME
+IQFEED__PASSWORD
+IQFEED__PASSWORD_FILE
+IQFEED__PROTOCOL
+IQFEED__LEVEL1
+IQFEED__LEVEL2
+IQFEED__DEPTH_LEVELS
+IQFEED__SILENCE_SECONDS
+IQFEED__RECONNECT_MAX_SECONDS
+SPOOL__QUOTA_BYTES
+SPOOL__SEGMENT_BYTES
+SPOOL__KEEP
+SPOOL__FSYNC_MS
+KAFKA__BOOTSTRAP_SERVERS
+KAFKA__COMPRESSION_TYPE
+KAFKA__BATCH_SIZE
+KAFKA__LINGER_MS
+KAFKA__PARTITIONS
+KAFKA__LOG_ID
+KAFKA__FETCH_MAX_WAIT_MS
+KAFKA__SECURITY_PROTOCOL
+KAFKA__SASL_MECHANISM
+KAFKA__SASL_USERNAME
+KAFKA__SASL_PASSWORD
+KAFKA__SASL_PASSWORD_FILE
+KAFKA__SSL_CAFILE
+SERVICES__MODE
+SERVICES__DIRECTORY
+PROCESSING__INSTANCES
+PROCESSING__BOOKS
+PROCESSING__BOOK_LEVELS
+PROCESSING__VOLATILITY_HALFLIFE_SECONDS
+PROCESSING__SNAPSHOT_SECONDS
+PROCESSING__SNAPSHOT_RECORDS
+PROCESSING__SNAPSHOT_KEEP
+BARS__KEEP
+STORAGE__INSTANCES
+STORAGE__FLUSH_MS
+STORAGE__FLUSH_ROWS
+CLICKHOUSE__HOST
+CLICKHOUSE__PORT
+CLICKHOUSE__DATABASE
+CLICKHOUSE__USERNAME
+CLICKHOUSE__PASSWORD
+CLICKHOUSE__PASSWORD_FILE
+CLICKHOUSE__SECURE
+CLICKHOUSE__TTL_DAYS
+REDIS__HOST
+REDIS__PORT
+REDIS__DB
+REDIS__USERNAME
+REDIS__PASSWORD
+REDIS__PASSWORD_FILE
+REDIS__FLUSH_MS
+MARKET__CALENDAR
+PERFORMANCE__STARTUP_TIMEOUT_SECONDS
+PERFORMANCE__SHUTDOWN_GRACE_SECONDS
+SUPERVISION__HEARTBEAT_SECONDS
+SUPERVISION__HUNG_SECONDS
+SUPERVISION__BACKOFF_MIN_SECONDS
+SUPERVISION__BACKOFF_MAX_SECONDS
+SUPERVISION__INTENSITY_RESTARTS
+SUPERVISION__INTENSITY_SECONDS
+ALERTS__ALERT_THRESHOLDS__LATENCY_MAX_MS
+ALERTS__ALERT_THRESHOLDS__THROUGHPUT_MIN_MSG_PER_SEC
+ALERTS__ALERT_THRESHOLDS__ERROR_RATE_MAX_PERCENT
+ALERTS__ALERT_THRESHOLDS__HEALTH_SCORE_MIN
+LOGGING__FORMAT
+LOGGING__LEVEL
+LOGGING__MAX_BYTES
+LOGGING__FILES
+LOGGING__DIRECTORY
+CONTROL__GROUP
+RETENTION__KAFKA_BYTES_PER_PARTITION
+RETENTION__KAFKA_HOURS
+RETENTION__SNAPSHOTS_BYTES
+RETENTION__LOGS_BYTES
+"""
+
+NAMES = _TEXT.split()
+"""Every setting's variable without the prefix, in the order of the models."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The most similar known name, or "" when none is similar."""
+    import difflib  # costs milliseconds, and most often no name is wrong
+
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return found[0] if found else ""
+
+
+def unknown(environ: Iterable[str], known: Iterable[str] | None = None) -> list[tuple[str, str]]:
+    """Variables that look like settings and are none, each with the known name most like it ("" = none is).
+
+    `known` = full names in place of this module's.
+    """
+    names = [PREFIX + name for name in NAMES] if known is None else list(known)
+    wrong = sorted({name for name in environ if name.startswith(PREFIX)}.difference(names))
+    return [(name, nearest(name, names)) for name in wrong]
