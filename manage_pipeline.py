@@ -15,6 +15,10 @@ if __name__ == "__main__":
     if os.path.realpath(sys.prefix) != os.path.realpath(venv) and os.path.exists(python):  # noqa: PTH110
         os.execv(python, [python, os.path.abspath(__file__), *sys.argv[1:]])  # noqa: PTH100, S606
     sys.path.insert(0, root)
-    from manage.cli import main
+    try:
+        from manage.cli import main
 
-    sys.exit(main())
+        sys.exit(main())
+    except KeyboardInterrupt:  # while modules were loaded, or while the answer to an earlier one was written
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)

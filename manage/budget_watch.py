@@ -17,6 +17,8 @@ INTERVAL_SECONDS = 10.0
 WINDOW_SECONDS = 3600.0
 MIN_WINDOW_SECONDS = 60.0
 DAY_SECONDS = 86_400.0
+REACH = 96.0
+"""A rate is carried forward at most so many times the window it was seen in: a quarter of an hour for a day."""
 
 
 class Board(Protocol):
@@ -27,7 +29,7 @@ class Board(Protocol):
 
 
 class Growth:
-    """Use over the last hour; per day only once a minute of it was seen."""
+    """Use over the last hour."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, int]] = deque()
@@ -38,22 +40,37 @@ class Growth:
         while self._samples and at - self._samples[0][0] > WINDOW_SECONDS:
             self._samples.popleft()
 
-    def per_day(self) -> float | None:
-        """Bytes per day over the window; None while it is too short to tell."""
+    def seen(self) -> tuple[float, float] | None:
+        """(bytes per second over the window, its seconds).
+
+        None where the window is shorter than a minute, or use shrank in it: what was deleted once, on a shared volume
+        by anybody, is no rate that goes on.
+        """
         if not self._samples:
             return None
         (begin, before), (end, after) = self._samples[0], self._samples[-1]
-        if end - begin < MIN_WINDOW_SECONDS:
+        if end - begin < MIN_WINDOW_SECONDS or after < before:
             return None
-        return (after - before) / (end - begin) * DAY_SECONDS
+        return (after - before) / (end - begin), end - begin
 
 
-def budget_of(used: int, limit: int | None, per_day: float | None) -> Budget:
-    """The budget's figures; time to full is unknown while nothing grows or nothing limits."""
-    seconds = None
-    if limit is not None and per_day is not None and per_day > 0:
-        seconds = max(0.0, limit - used) / per_day * DAY_SECONDS
-    return Budget(used_bytes=used, limit_bytes=limit, bytes_per_day=per_day, seconds_to_full=seconds)
+def budget_of(used: int, limit: int | None, growth: tuple[float, float] | None) -> Budget:
+    """The budget's figures; each forecast is unknown (None) where it would reach further than the window allows.
+
+    `growth` is what Growth.seen() gave. 0 bytes per day = watched for long enough, and nothing was added; time to full
+    is unknown while nothing grows or nothing limits.
+    """
+    if growth is None:
+        return Budget(used_bytes=used, limit_bytes=limit)
+    per_second, window = growth
+    reach = REACH * window
+    seconds = max(0.0, limit - used) / per_second if limit is not None and per_second > 0 else None
+    return Budget(
+        used_bytes=used,
+        limit_bytes=limit,
+        bytes_per_day=per_second * DAY_SECONDS if reach >= DAY_SECONDS else None,
+        seconds_to_full=seconds if seconds is not None and seconds <= reach else None,
+    )
 
 
 def size_of(directory: Path) -> int:
@@ -107,5 +124,5 @@ class BudgetWatch:
         found = {}
         for name, (used, limit) in figures.items():
             self._growth[name].add(now, used)
-            found[name] = budget_of(used, limit, self._growth[name].per_day())
+            found[name] = budget_of(used, limit, self._growth[name].seen())
         return found

@@ -27,7 +27,11 @@ class NotRunningError(ControlError):
 
 
 class SilentError(ControlError):
-    """Somebody listens and says nothing within the time allowed."""
+    """Somebody listens and says nothing within the time allowed; `sent` = the request lies at its socket."""
+
+    def __init__(self, message: str, *, sent: bool = False) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 class DeniedError(ControlError):
@@ -60,13 +64,15 @@ class Control:
         head = f"{method} {route} HTTP/1.1\r\nHost: pipeline\r\nConnection: close\r\nAccept: application/json\r\n"
         if body is not None:
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        sent = False
         try:
             with connect(self.path, self.timeout) as link:
                 with suppress(BrokenPipeError):  # an answer may be there although not all was read
                     link.sendall(head.encode("ascii") + b"\r\n" + (body or b""))
+                    sent = True
                 raw = _read_all(link)
         except TimeoutError:
-            raise SilentError(f"no answer from {self.path} for {self.timeout:g} s") from None
+            raise SilentError(f"no answer from {self.path} for {self.timeout:g} s", sent=sent) from None
         except ConnectionResetError:
             raise SilentError(f"{self.path} closed the connection without an answer") from None
         return _reply(raw, self.path)

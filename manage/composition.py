@@ -92,7 +92,9 @@ class SupervisedPipeline:
             await self.orchestrator.wait_ready(self.ready_limit)
 
     def launched(self) -> None:
-        """Called once the supervisor has its components; for what a special pipeline adds."""
+        """The simulator runs even where an earlier demo of this directory stopped it: it was asked for."""
+        if any(spec.id == SIMULATOR for spec in self.specs):
+            self.orchestrator.supervisor.start_component(SIMULATOR)
 
     async def wait(self) -> None:
         """See daemon.Pipeline."""

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from config import paths
 from config.sections import Settings
 from config.settings import differences, restore
-from manage import socket_file
+from manage import instance, socket_file
 from manage.blank_status import blank_status, rfc3339
 from manage.control_server import ControlServer, VerbError
 from manage.exits import CliError, Exit
@@ -218,7 +218,19 @@ class Daemon:
             document["status"] = "stopping"
         elif not self.started.is_set() and document["status"] in {*READY, "stopped"}:
             document["status"] = "starting"
-        return {**document, "pid": os.getpid(), "since": self.since}
+        components = {name: self._advised(name, each) for name, each in (document.get("components") or {}).items()}
+        return {**document, "components": components, "pid": os.getpid(), "since": self.since}
+
+    def _advised(self, name: str, component: Mapping[str, Any]) -> Mapping[str, Any]:  # Any: JSON
+        """The component, with a command to type where it is not well and does not name one itself."""
+        if component.get("next_step") or component.get("state") not in {"stopped", "failed", "backoff"}:
+            return component
+        if component["state"] == "stopped":
+            words = "start" if self.stopping.is_set() else "restart"
+        else:
+            words = f"logs --component {name}"
+        step = f"manage_pipeline.py {words}{instance.state_argument(self.request.state)}"
+        return {**component, "next_step": step}
 
     def info(self) -> InfoReply:
         """Who answers."""

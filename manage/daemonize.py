@@ -22,6 +22,7 @@ from manage.commands.logs import parse
 from manage.daemon import READY, Request
 from manage.exits import CliError, Exit
 from manage.instance import locked, socket_of, state_argument
+from manage.interrupts import goes_on
 from pipeline_orchestrator.supervisor.child_environment import child_environment, python_command
 
 POLL_SECONDS = 0.1
@@ -40,7 +41,7 @@ _outliving_us: list[subprocess.Popen[bytes]] = []
 def launch(request: Request) -> dict[str, Any]:  # Any: JSON
     """Start the daemon and wait until its control socket answers; returns its first words (pid, since).
 
-    Raises CliError with the daemon's own cause when it cannot begin.
+    Raises CliError with the daemon's own cause when it cannot begin; interrupted, it says whether the start goes on.
     """
     log_directory = request.log_directory
     try:
@@ -53,6 +54,7 @@ def launch(request: Request) -> dict[str, Any]:  # Any: JSON
             f"cannot write to {log_directory}: {error.strerror}", next_step=f"ls -ld {log_directory}"
         ) from error
     reader, writer = os.pipe2(os.O_CLOEXEC)
+    handed_over = False  # from then on the child needs nothing more of us
     try:
         child = subprocess.Popen(
             python_command("manage.detached", str(writer)),
@@ -72,9 +74,16 @@ def launch(request: Request) -> dict[str, Any]:  # Any: JSON
     try:
         with child.stdin:
             child.stdin.write(json.dumps(document_of(request)).encode())
+        handed_over = True
         told = _hear(reader, time.monotonic() + BIND_SECONDS)
     except BrokenPipeError:
         told = None
+    except KeyboardInterrupt:
+        if handed_over:
+            raise goes_on(request.state, child.pid) from None
+        child.kill()
+        child.wait()
+        raise
     finally:
         os.close(reader)
     if told is not None and told.get("event") == "listening":
@@ -192,7 +201,11 @@ def await_ready(request: Request, timeout: float, say: Callable[[str, Document],
             return document
         if document.get("status") == "stopping":
             if not last_cause(request.log_directory):
-                raise CliError("the pipeline was told to stop before it was ready", code="stopped")
+                raise CliError(
+                    "the pipeline was told to stop before it was ready",
+                    code="stopped",
+                    next_step=f"manage_pipeline.py start{state_argument(request.state)}",
+                )
             continue  # it failed: its end is near, and the cause is said then
         waited = time.monotonic() - began
         if waited >= UNREACHABLE_SECONDS and (blame := _unreachable(document)) is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from manage import instance
-from manage.client import Control, ControlError, DeniedError, NotRunningError
+from manage.client import Control, ControlError, DeniedError, NotRunningError, SilentError
 from manage.exits import CliError, Exit
 from manage.terminal import Terminal
 
@@ -19,33 +19,52 @@ LIMIT_AFTER_GRACE = 15.0
 Document = dict[str, Any]  # JSON
 
 
-def stop_pipeline(terminal: Terminal, state: Path, *, force: bool = False, grace: float | None = None) -> Document:
+def stop_pipeline(
+    terminal: Terminal, state: Path, *, force: bool = False, grace: float | None = None, then: str = ""
+) -> Document:
     """Stop what runs on `state` and wait until it is gone; the answer's document.
 
-    Raises CliError: 4 when it is not ours, 75 when it does not end (`--force` then ends it).
+    Raises CliError: 4 when it is not ours, 75 when it does not end (`--force` then ends it), 130 when it is no longer
+    waited for (`then` ends that sentence).
     """
     if not instance.locked(state):
         left = instance.clear_left_behind(state)
-        return {"stopped": False, "was_running": False, "left_behind_removed": left, "seconds": 0.0, "components": {}}
-    began = time.monotonic()
+        return {
+            "stopped": False,
+            "was_running": False,
+            "left_behind_removed": left,
+            "seconds": 0.0,
+            "components": {},
+            "next_step": f"manage_pipeline.py start{instance.state_argument(state)}",
+        }
+    began, heard = time.monotonic(), "the pipeline may have been told to stop already"
     record = instance.read_record(state)
     watched = instance.Watched(record) if record is not None else None
     try:
         seen = {} if force else _components(Control(instance.socket_of(state)))
         allowed = _ask(state, force=force, grace=grace)
         limit = FORCED_SECONDS if force else (allowed or 0.0) + LIMIT_AFTER_GRACE
+        heard = f"the pipeline goes on stopping{then and ' ' + then}"
         if allowed is not None:
             _watch(terminal, state, watched, limit, seen)
         killed = False
         if instance.locked(state):
             if not force:
                 raise CliError(
-                    f"the pipeline still stops after {limit:g} s",
+                    f"the pipeline still stops after {limit:g} s, and goes on stopping",
                     exit_code=Exit.TRY_LATER,
                     code="timeout",
                     next_step=f"manage_pipeline.py stop --force{instance.state_argument(state)}",
                 )
             killed = _kill(state, watched)
+    except KeyboardInterrupt:
+        where = instance.state_argument(state)
+        raise CliError(
+            f"interrupted: no longer waiting; {heard}",
+            exit_code=Exit.INTERRUPTED,
+            code="interrupted",
+            next_step=f"manage_pipeline.py status{where}    or    manage_pipeline.py stop --force{where}",
+        ) from None
     finally:
         if watched is not None:
             watched.close()
@@ -63,6 +82,7 @@ def stop_pipeline(terminal: Terminal, state: Path, *, force: bool = False, grace
         "pid": record.pid if record is not None else None,
         "seconds": round(time.monotonic() - began, 2),
         "components": seen,
+        "next_step": f"manage_pipeline.py start{instance.state_argument(state)}",
     }
 
 
@@ -75,7 +95,9 @@ def _ask(state: Path, *, force: bool, grace: float | None) -> float | None:
             reply = Control(instance.socket_of(state)).post("/v1/stop", body)
             return float(reply.get("grace_seconds") or 0.0)
         except DeniedError as error:
-            raise CliError(str(error), exit_code=Exit.CANNOT_TELL, code="not_permitted") from error
+            raise CliError(
+                str(error), exit_code=Exit.CANNOT_TELL, code="not_permitted", next_step=f"ls -l {state}"
+            ) from error
         except NotRunningError:  # it holds the lock, but does not listen yet, or no longer
             if not instance.locked(state):
                 return 0.0
@@ -85,6 +107,8 @@ def _ask(state: Path, *, force: bool, grace: float | None) -> float | None:
             cause = "it holds its state directory, but does not listen"
         except ControlError as error:
             cause = str(error)
+            if isinstance(error, SilentError) and error.sent:
+                cause += "; it has the request, and stops by itself should it ever wake up; --force ends it now"
         if force:
             return None
         raise CliError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from config import paths
 from manage.terminal import FORMATS, Terminal
 
 Command = Callable[..., Any]  # Any: click callbacks
+MAX_RATE = 1e9  # lines per second, the simulator's own limit
 
 
 def common(function: Command) -> Command:
@@ -44,10 +46,28 @@ def pipeline(function: Command) -> Command:
     return wrapped
 
 
+def warn_of_variables(terminal: Terminal) -> None:
+    """Name variables that look like settings and are none: for verbs that go on all the same.
+
+    Whoever asks what runs, or wants it stopped, is not refused because of a variable; it may have been meant to name
+    the pipeline, though, so nobody must overlook it. Verbs that read the settings refuse it.
+    """
+    if all(not name.startswith("PIPELINE_") for name in os.environ):
+        return
+    from config.variables import unknown
+
+    for name, near in unknown(os.environ):
+        hint = f"; did you mean {near}?" if near else ""
+        terminal.note(f"{terminal.style('!', 'warn', error=True)} {name}: unknown variable, ignored{hint}")
+
+
 class DurationType(click.ParamType[float]):
-    """`45`, `45s`, `5m`, `1h30m` as seconds."""
+    """`45`, `45s`, `5m`, `1h30m` as seconds; `positive` refuses 0."""
 
     name = "duration"
+
+    def __init__(self, *, positive: bool = False) -> None:
+        self.positive = positive
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # Any: click
         from config.durations import seconds
@@ -55,9 +75,41 @@ class DurationType(click.ParamType[float]):
         if isinstance(value, int | float):
             return float(value)
         try:
-            return seconds(str(value))
+            found = seconds(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        if self.positive and found <= 0:
+            self.fail(f"{value!r} is no time at all; write 45, 45s, 5m or 1h30m", param, ctx)
+        return found
+
+
+class RateType(click.ParamType[str]):
+    """Lines per second, a finite number above 0, or `max`; as text, the way the simulator takes it."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # Any: click
+        text = str(value).strip().lower()
+        if text == "max":
+            return text
+        try:
+            rate = float(text)
+        except ValueError:
+            rate = -1.0
+        if not 0 < rate <= MAX_RATE:
+            self.fail(
+                f"{value!r} is no rate; write lines per second above 0, at most {MAX_RATE:,.0f}, or max", param, ctx
+            )
+        return text
+
+
+def simulated_rate(_: click.Context, option: click.Parameter, value: float | None) -> float | None:
+    """Callback of `start` and `restart --rate`: a finite number; 0 is an idle feed."""
+    if value is None or 0 <= value <= MAX_RATE:
+        return value
+    raise click.BadParameter(f"{value:g} is not between 0 and {MAX_RATE:,.0f} lines per second", param=option)
 
 
 DURATION = DurationType()
+SOME_TIME = DurationType(positive=True)
+RATE = RateType()

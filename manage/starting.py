@@ -11,10 +11,12 @@ from typing import Any
 from config import paths
 from config.settings import Loaded, reveal
 from manage import instance
+from manage.asked import difference_text, way_there
 from manage.client import Control, ControlError, DeniedError, NotRunningError, RefusedError
 from manage.daemon import Request
 from manage.daemonize import await_ready, launch
 from manage.exits import CliError, Exit
+from manage.interrupts import goes_on, nothing_started
 from manage.render import local_time
 from manage.terminal import Terminal
 from pipeline_orchestrator.errors import RetryableError
@@ -52,9 +54,18 @@ def found_running(terminal: Terminal, request: Request) -> Document | None:
     except NotRunningError:
         return None
     except DeniedError as error:
-        raise CliError(str(error), exit_code=Exit.CANNOT_TELL, code="not_permitted") from error
+        raise CliError(
+            str(error),
+            exit_code=Exit.CANNOT_TELL,
+            code="not_permitted",
+            next_step=f"ls -l {control.path}",
+        ) from error
     except RefusedError as error:
-        raise CliError(f"a pipeline of another version runs here: {error}", code="already_running") from error
+        raise CliError(
+            f"a pipeline of another version runs here: {error}",
+            code="already_running",
+            next_step=f"manage_pipeline.py restart{instance.state_argument(request.state)}",
+        ) from error
     except ControlError as error:
         raise CliError(
             f"cannot tell what runs here: {error}",
@@ -65,12 +76,12 @@ def found_running(terminal: Terminal, request: Request) -> Document | None:
     since = f"since {local_time(running['since'])}, pid {running['pid']}"
     evidence = {"pid": running["pid"], "since": running["since"], "socket": str(control.path)}
     if found["differences"]:
-        rows = "; ".join(f"{row['key']}: runs {row['old']!r}, asked for {row['new']!r}" for row in found["differences"])
+        rows = "; ".join(map(difference_text, found["differences"]))
         raise CliError(
             f"already running {since}, with other settings: {rows}",
             code="already_running",
             evidence={**evidence, "differences": found["differences"]},
-            next_step=f"manage_pipeline.py restart{instance.state_argument(request.state)}",
+            next_step=way_there(request, running, found["differences"]),
         )
     if request.foreground:
         raise CliError(
@@ -150,7 +161,8 @@ def start_detached(terminal: Terminal, request: Request, *, timeout: float, wait
     from manage.ending import stop_pipeline
 
     try:
-        told = launch(request)
+        with nothing_started(request.state):
+            told = launch(request)
     except CliError as error:
         if error.code != "already_running" or (running := found_running(terminal, request)) is None:
             raise
@@ -159,13 +171,7 @@ def start_detached(terminal: Terminal, request: Request, *, timeout: float, wait
     if not wait:
         return {**answer, "status": "starting", "components": {}}
     try:
-        status = _await_ready(terminal, request, timeout)
-    except KeyboardInterrupt:
-        terminal.note(
-            f"no longer waiting; the pipeline (pid {told['pid']}) goes on starting\n"
-            f"  Try: manage_pipeline.py status{instance.state_argument(request.state)}"
-        )
-        raise
+        status = _await_ready(terminal, request, timeout, told["pid"])
     except CliError as error:
         if error.code in {"unreachable", "timeout"}:
             stop_pipeline(terminal, request.state, force=True)
@@ -173,11 +179,14 @@ def start_detached(terminal: Terminal, request: Request, *, timeout: float, wait
     return {**answer, **summary(status)}
 
 
-def _await_ready(terminal: Terminal, request: Request, timeout: float) -> Document:
+def _await_ready(terminal: Terminal, request: Request, timeout: float, pid: int) -> Document:
     def say(name: str, component: Mapping[str, Any]) -> None:  # Any: JSON
         terminal.note(component_line(terminal, name, dict(component), error=True))
 
-    return await_ready(request, timeout, say)
+    try:
+        return await_ready(request, timeout, say)
+    except KeyboardInterrupt:
+        raise goes_on(request.state, pid) from None
 
 
 def already(terminal: Terminal, request: Request, running: Document, *, timeout: float, wait: bool) -> Document:
@@ -187,7 +196,7 @@ def already(terminal: Terminal, request: Request, running: Document, *, timeout:
     except ControlError:
         status = {}
     if wait and status.get("status") == "starting":
-        status = _await_ready(terminal, request, timeout)
+        status = _await_ready(terminal, request, timeout, running["pid"])
     return {
         "started": False,
         "already_running": True,

@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
-from manage.options import DURATION, common
+from manage.options import RATE, SOME_TIME, common
 from manage.terminal import Terminal
 
 
 @click.command()
-@click.option("--rate", default="1000", show_default=True, metavar="R", help="Market lines per second, or max.")
+@click.option(
+    "--rate", default="1000", show_default=True, type=RATE, metavar="R", help="Market lines per second, or max."
+)
 @click.option(
     "--symbols", "count", default=8, show_default=True, type=click.IntRange(1, 2000), help="How many symbols."
 )
@@ -24,7 +26,7 @@ from manage.terminal import Terminal
     help="A LOBSTER message file (its order book file beside it) instead of a generated market.",
 )
 @click.option("--speed", default="1x", show_default=True, metavar="1x|10x|max", help="With --replay.")
-@click.option("--duration", type=DURATION, default=None, help="End after this long. Default: Ctrl-C.")
+@click.option("--duration", type=SOME_TIME, default=None, help="End after this long. Default: Ctrl-C.")
 @click.option(
     "--state-dir", default="", metavar="DIR", help="Keep the state here. Default: a fresh one, removed again."
 )
@@ -39,6 +41,8 @@ def demo(
     manage_pipeline.py demo --rate 5000 --symbols 50 --duration 20s
     Related: start --simulate, status, monitor
     """
+    if replay:
+        _check_speed(speed)
     from manage import prepared
 
     prepared.redis_server()
@@ -52,3 +56,12 @@ def demo(
         wished = {"replay": [str(Path(replay).resolve())], "speed": speed}
     session = DemoSession(terminal, wished, count, duration, Path(state_dir).resolve() if state_dir else None)
     return session.run()
+
+
+def _check_speed(speed: str) -> None:
+    from infrastructure.simulator.config import ConfigError, parse_speed
+
+    try:
+        parse_speed(speed)
+    except ConfigError as error:
+        raise click.BadParameter(str(error), param_hint="--speed") from None

@@ -15,7 +15,7 @@ import click
 
 from config import paths
 from manage.exits import CliError, Exit
-from manage.options import common, pipeline
+from manage.options import common, pipeline, warn_of_variables
 from manage.terminal import Terminal
 
 POLL_SECONDS = 0.2
@@ -40,6 +40,7 @@ def logs(
     manage_pipeline.py logs -n 20
     manage_pipeline.py logs -f --component ingestion/0
     """
+    warn_of_variables(terminal)
     path = (Path(log_dir) if log_dir else log_directory(state)) / "pipeline_orchestrator.log"
     if not path.exists() and not follow:
         raise CliError(f"no log at {path}", exit_code=Exit.FAILED, code="no_log", next_step="manage_pipeline.py start")

@@ -12,7 +12,7 @@ from config.durations import spoken
 from manage.commands.status import look
 from manage.exits import CliError, Exit
 from manage.instance import state_argument
-from manage.options import DURATION, common, pipeline
+from manage.options import SOME_TIME, common, pipeline, warn_of_variables
 from manage.render import render_status
 from manage.terminal import Terminal
 
@@ -21,7 +21,7 @@ INTERVAL = 1.0
 
 @click.command()
 @click.option(
-    "--duration", type=DURATION, default=None, help="End after this long: 45, 45s, 5m, 1h30m. Default: Ctrl-C."
+    "--duration", type=SOME_TIME, default=None, help="End after this long: 45, 45s, 5m, 1h30m. Default: Ctrl-C."
 )
 @pipeline
 @common
@@ -32,6 +32,7 @@ def monitor(terminal: Terminal, state: Path, duration: float | None, **_: Any) -
     manage_pipeline.py monitor --duration 60
     manage_pipeline.py monitor | jq -c .metrics
     """
+    warn_of_variables(terminal)
     _, code, remark = look(state)
     if code is Exit.NOT_RUNNING or code is Exit.FAILED:
         raise CliError(

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from manage.exits import Exit
-from manage.options import DURATION, common, pipeline
+from manage.interrupts import nothing_started
+from manage.options import DURATION, common, pipeline, simulated_rate
 from manage.terminal import Terminal
 
 
@@ -17,7 +18,12 @@ from manage.terminal import Terminal
 @click.option("--no-validate", is_flag=True, help="Skip the checks.")
 @click.option("--foreground", is_flag=True, help="Be the daemon: no detaching, Ctrl-C drains.")
 @click.option("--simulate", is_flag=True, help="The simulator as the feed of the configured services.")
-@click.option("--rate", type=click.FloatRange(min=0), default=None, help="With --simulate: messages per second.")
+@click.option(
+    "--rate",
+    type=float,
+    callback=simulated_rate,
+    help="With --simulate: messages per second. Default: the simulator's.",
+)
 @click.option("--timeout", type=DURATION, default=None, help="How long to wait until ready. Default: the settings'.")
 @click.option("--no-wait", is_flag=True, help="Return once the daemon answers.")
 @pipeline
@@ -43,24 +49,26 @@ def start(
     """
     if rate is not None and not simulate:
         raise click.UsageError("--rate goes with --simulate")
-    terminal.note("- checking settings" + ("" if no_validate else " and services"))
-    from manage import starting
-    from manage.setup import load_settings
+    with nothing_started(state):
+        terminal.note("- checking settings" + ("" if no_validate else " and services"))
+        from manage import starting
+        from manage.setup import load_settings
 
-    loaded = load_settings(config, state_flag)
-    options: dict[str, Any] = {"simulate": {"rate": rate}} if simulate else {}  # Any: JSON
-    request = starting.request_of(loaded, options, foreground=foreground)
-    limit = timeout if timeout is not None else loaded.settings.performance.startup_timeout_seconds
-    running = starting.found_running(terminal, request)
+        loaded = load_settings(config, state_flag)
+        options: dict[str, Any] = {"simulate": {"rate": rate}} if simulate else {}  # Any: JSON
+        request = starting.request_of(loaded, options, foreground=foreground)
+        limit = timeout if timeout is not None else loaded.settings.performance.startup_timeout_seconds
+        running = starting.found_running(terminal, request)
+        if running is None and not no_validate:
+            starting.validate(terminal, request, feed=not simulate)
     if running is not None:
         answer = starting.already(terminal, request, running, timeout=limit, wait=not no_wait)
         terminal.answer(answer, lambda: starting.text(answer))
         return Exit.OK
-    if not no_validate:
-        starting.validate(terminal, request, feed=not simulate)
-    from manage import prepared
+    with nothing_started(state):
+        from manage import prepared
 
-    prepared.kernels(terminal)
+        prepared.kernels(terminal)
     if foreground:
         from manage.run_daemon import run_daemon
 

@@ -15,7 +15,7 @@ from manage.blank_status import blank_status
 from manage.client import Control, ControlError, DeniedError, NotRunningError
 from manage.exits import Exit
 from manage.instance import socket_of, state_argument
-from manage.options import common, pipeline
+from manage.options import common, pipeline, warn_of_variables
 from manage.terminal import Terminal
 
 
@@ -32,6 +32,7 @@ def status(terminal: Terminal, state: Path, quiet: bool, **_: Any) -> int:  # An
     """
     document, code, remark = look(state)
     if not quiet:
+        warn_of_variables(terminal)
         terminal.answer(document, lambda: _text(document, terminal), schema)
         if remark:
             terminal.note(remark)

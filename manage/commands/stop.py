@@ -9,7 +9,7 @@ import click
 
 from manage import ending
 from manage.exits import Exit
-from manage.options import DURATION, common, pipeline
+from manage.options import DURATION, common, pipeline, warn_of_variables
 from manage.terminal import Terminal
 
 
@@ -26,10 +26,7 @@ def stop(terminal: Terminal, state: Path, force: bool, grace: float | None, **_:
     manage_pipeline.py stop --grace 2m
     Related: start, restart, status
     """
-    try:
-        answer = ending.stop_pipeline(terminal, state, force=force, grace=grace)
-    except KeyboardInterrupt:
-        terminal.note("no longer waiting; the pipeline goes on stopping")
-        raise
+    warn_of_variables(terminal)
+    answer = ending.stop_pipeline(terminal, state, force=force, grace=grace)
     terminal.answer(answer, lambda: ending.text(answer))
     return Exit.OK

@@ -1,7 +1,7 @@
 """A pipeline without components, scripted by `<state>/fake.json`; as a program it is the detached daemon around it.
 
 Script keys: "hold_start" true = never ready; "fail" = text raised by start; "hold_stop" true = drains until killed;
-"unreachable" = name of a service that is reported unreachable.
+"shown" = state of its component while it runs; "unreachable" = name of a service that is reported unreachable.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ class FakePipeline:
         self.hold.set()
 
     def status(self) -> Mapping[str, Any]:
+        shown = self.script.get("shown", self.state) if self.state == "running" else self.state
         component = {
             "kind": "stage",
-            "state": self.state,
+            "state": shown,
             "pid": 1,
             "since": "2026-01-01T00:00:00.000Z",
             "cause": "",

@@ -286,6 +286,60 @@ def test_status_loads_nothing_heavy(tmp_path: Path) -> None:
     assert not loaded & {"pydantic", "rich", "asyncio", "aiohttp", "numpy", "pyarrow", "psutil", "http", "email", "ssl"}
 
 
+def test_status_names_a_wrong_variable_without_loading_the_models(tmp_path: Path) -> None:
+    program = (
+        "import sys; from manage.cli import main; code = main(['status', '--state-dir', sys.argv[1]]);"
+        "print(code, sorted({m.partition('.')[0] for m in sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(PIPELINE_STATE_DIRR="/x", PIPELINE_SYMBOLS="AAPL"),
+    )
+    code, _, loaded = done.stdout.splitlines()[-1].partition(" ")
+    assert (code, "PIPELINE_SYMBOLS" in done.stderr) == ("3", False)
+    assert "! PIPELINE_STATE_DIRR: unknown variable, ignored; did you mean PIPELINE_STATE_DIR?" in done.stderr
+    assert not set(eval(loaded)) & {"pydantic", "rich", "asyncio", "aiohttp", "numpy"}
+
+
+def test_only_verbs_that_read_the_settings_refuse_a_wrong_variable(tmp_path: Path) -> None:
+    wrong = {"PIPELINE_KAFKA__LINGERMS": "5"}
+    meant = "PIPELINE_KAFKA__LINGERMS: unknown variable"
+    for verb, code in ((["stop"], 0), (["monitor", "--duration", "1"], 7), (["logs"], 1)):
+        done = in_pipe(*verb, "--state-dir", str(tmp_path), **wrong)
+        assert (done.returncode, done.stderr.count(meant)) == (code, 1), verb
+    for refusing in (["start"], ["restart"], ["config", "show"]):
+        done = in_pipe(*refusing, "--state-dir", str(tmp_path), **wrong)
+        assert done.returncode == Exit.CONFIG and meant in done.stderr, refusing
+    assert in_pipe("status", "-q", "--state-dir", str(tmp_path), **wrong).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["demo", "--rate", "-5"], "'-5' is no rate; write lines per second above 0"),
+        (["demo", "--rate", "0"], "'0' is no rate"),
+        (["demo", "--rate", "nan"], "'nan' is no rate"),
+        (["demo", "--rate", "inf"], "'inf' is no rate"),
+        (["demo", "--rate", "fast"], "'fast' is no rate"),
+        (["demo", "--symbols", "0"], "0 is not in the range 1<=x<=2000"),
+        (["demo", "--duration", "0s"], "'0s' is no time at all"),
+        (["demo", "--duration", "-5s"], "'-5s' is not a duration"),
+        (["demo", "--duration", "nan"], "'nan' is not a duration"),
+        (["demo", "--replay", __file__, "--speed", "0x"], "'0x' is no speed"),
+        (["monitor", "--duration", "0"], "'0' is no time at all"),
+        (["start", "--simulate", "--rate", "nan"], "nan is not between 0 and 1,000,000,000 lines per second"),
+        (["restart", "--simulate", "--rate", "-1"], "-1 is not between 0 and 1,000,000,000 lines per second"),
+    ],
+)
+def test_senseless_figures_are_wrong_usage(arguments: list[str], named: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == Exit.USAGE
+    assert named in capfd.readouterr().err
+
+
 def test_yaml_form_keeps_nesting() -> None:
     value = {"a": [1, {"b": "x: y", "c": []}], "d": {}, "e": {"f": None}, "g": [[1, 2]]}
     assert list(yaml_lines(value)) == [

@@ -69,18 +69,30 @@ async def test_every_service_is_asked_each_round() -> None:
     assert board.services["redis"].detail == "connection refused"
 
 
-def test_time_to_full_needs_growth_and_a_limit() -> None:
-    growth = Growth()
-    growth.add(0.0, 1000)
-    assert growth.per_day() is None
-    growth.add(30.0, 1500)
-    assert growth.per_day() is None, "half a minute tells nothing"
-    growth.add(100.0, 2000)
-    per_day = growth.per_day()
-    assert per_day == 10 * 86_400
-    assert budget_of(2000, 12_000, per_day) == Budget(2000, 12_000, per_day, 1000.0)
-    assert budget_of(2000, 12_000, -5.0).seconds_to_full is None
-    assert budget_of(2000, None, per_day).seconds_to_full is None
+def growth(*samples: tuple[float, int]) -> tuple[float, float] | None:
+    watched = Growth()
+    for at, used in samples:
+        watched.add(at, used)
+    return watched.seen()
+
+
+def test_growth_needs_a_minute_and_reaches_a_day_after_a_quarter_of_an_hour() -> None:
+    assert growth((0.0, 1000)) is None
+    assert growth((0.0, 1000), (30.0, 1500)) is None, "half a minute tells nothing"
+    short = growth((0.0, 1000), (30.0, 1500), (100.0, 2000))
+    assert short == (10.0, 100.0)
+    assert budget_of(2000, 12_000, short) == Budget(2000, 12_000, None, 1000.0), "a thousand seconds ahead, no day"
+    assert budget_of(2000, 12_000_000, short).seconds_to_full is None, "further than 100 s can tell"
+    long = growth((0.0, 1000), (1000.0, 11_000))
+    assert budget_of(11_000, 12_000, long) == Budget(11_000, 12_000, 10.0 * 86_400, 100.0)
+    assert budget_of(11_000, None, long).seconds_to_full is None
+    assert budget_of(5, 12_000, growth((0.0, 5), (1000.0, 5))) == Budget(5, 12_000, 0.0, None)
+
+
+def test_use_that_shrinks_has_no_rate() -> None:
+    shrunk = growth((0.0, 400 << 30), (1000.0, 396 << 30))
+    assert shrunk is None
+    assert budget_of(396 << 30, 500 << 30, shrunk) == Budget(396 << 30, 500 << 30, None, None)
 
 
 def test_budgets_measure_what_lies_on_disk(tmp_path: Path) -> None:
