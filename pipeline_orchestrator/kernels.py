@@ -8,6 +8,7 @@ all are compiled already it says nothing and ends at once.
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ KERNELS: tuple[str, ...] = (
     "infrastructure.simulator.warm:warm",
 )
 """`module:function` of every warm-up, explicit like the table of builders."""
+
+DOT_S = 5.0  # the largest module takes half a minute, minutes on a busy machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +80,28 @@ def preload() -> None:
 
 
 class _Progress:
-    """A line per module on stdout: its number and name while it is compiled, then the seconds."""
+    """A line per module on stdout: number and name, a dot every few seconds while it is compiled, then the seconds."""
 
     def __init__(self, of: int) -> None:
         self._number, self._of = 0, of
+        self._ended = threading.Event()
+        self._dots = threading.Thread()
 
     def begins(self, name: str) -> None:
         self._number += 1
         self._write(f"  {self._number:2}/{self._of} {name.partition(':')[0]:48}")
+        self._ended = threading.Event()
+        self._dots = threading.Thread(target=self._tick, args=(self._ended,), daemon=True)
+        self._dots.start()
 
     def ended(self, warmed: Warmed) -> None:
+        self._ended.set()
+        self._dots.join()
         self._write(f" {warmed.seconds:5.1f} s\n" if not warmed.error else " cannot be compiled\n")
+
+    def _tick(self, ended: threading.Event) -> None:
+        while not ended.wait(DOT_S):
+            self._write(".")
 
     def _write(self, text: str) -> None:
         sys.stdout.write(text)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -59,6 +61,25 @@ def test_each_module_is_named_before_and_timed_after_it_is_compiled(
     assert second.split()[:2] == ["2/2", "json"] and second.endswith("cannot be compiled")
     assert "cannot compile json:nothing" in err
     assert said == []
+
+
+def test_a_long_compilation_shows_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = threading.Event()
+
+    class Screen(io.StringIO):
+        def write(self, text: str, /) -> int:
+            if text == ".":
+                seen.set()
+            return super().write(text)
+
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(kernels, "DOT_S", 0.001)
+    progress = kernels._Progress(1)
+    progress.begins("slow:warm")
+    assert seen.wait(30)  # the compilation ends only after the first dot
+    progress.ended(kernels.Warmed("slow:warm", 31.0))
+    assert ". " in screen.getvalue() and screen.getvalue().endswith(" 31.0 s\n")
 
 
 def test_nothing_is_loaded_or_said_when_all_are_compiled(
