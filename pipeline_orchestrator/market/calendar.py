@@ -14,10 +14,6 @@ class Calendar:
 
     name: str
 
-    def in_session(self, time_us: int) -> bool:
-        """Is the market open at this time? 24x7: always."""
-        return True
-
     def bar_begin(self, time_us: int, length_us: int) -> int:
         """Begin of the bar that holds this time."""
         return time_us // length_us * length_us

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -155,8 +154,3 @@ def install_bridge(sink: Sink, level: str) -> LoggingBridge:
     root.setLevel(LEVELS[level])
     logging.raiseExceptions = False
     return bridge
-
-
-def to_stderr(line: str) -> None:
-    """Last resort of a process without a log file."""
-    sys.stderr.write(line + "\n")
