@@ -21,7 +21,9 @@ from pipeline_orchestrator.ingestion.columns import (
     B_NARROW,
     B_RAW,
     B_SUMMARY,
+    N_AGGRESSOR,
     N_BASIS,
+    N_CENTER,
     N_CONDITIONS,
     N_DATE,
     N_INSTANCE,
@@ -35,6 +37,7 @@ from pipeline_orchestrator.ingestion.columns import (
     W_RECV,
     W_SEQ,
     W_SIZE,
+    W_TICK_ID,
     W_TIME,
     WIDE,
 )
@@ -99,6 +102,7 @@ _SLOTS = prog.SLOTS
 _WIDE, _COLUMNS = len(WIDE), len(WIDE) + len(NARROW)
 _SYMBOL, _CONDITIONS, _MAKER = B_NARROW + N_SYMBOL, B_NARROW + N_CONDITIONS, B_NARROW + N_MMID
 _BASIS, _DATE = B_NARROW + N_BASIS, B_NARROW + N_DATE
+_CENTER, _AGGRESSOR = B_NARROW + N_CENTER, B_NARROW + N_AGGRESSOR
 _KINDS = prog.KIND_OF_TYPE
 _X_DATE, _X_TIME, _X_TIME2 = prog.X_DATE, prog.X_TIME, prog.X_TIME2
 _X_CODE, _X_LATER, _X_TRADE_TIME = prog.X_CODE, prog.X_LATER, prog.X_TRADE_TIME
@@ -108,7 +112,7 @@ _C_TYPED, _C_PLAIN = prog.C_TYPED, prog.C_PLAIN
 _R_PRICE, _R_INTEGER, _R_SMALL, _R_UNSIGNED = prog.R_PRICE, prog.R_INTEGER, prog.R_SMALL, prog.R_UNSIGNED
 _R_TIME, _R_DATE, _R_SIDE, _R_DAY_CODE = prog.R_TIME, prog.R_DATE, prog.R_SIDE, prog.R_DAY_CODE
 _R_SYMBOL, _R_TEXT, _R_DELAY, _R_CONTENTS = prog.R_SYMBOL, prog.R_TEXT, prog.R_DELAY, prog.R_CONTENTS
-_R_LETTER = prog.R_LETTER
+_R_LETTER, _R_WHOLE = prog.R_LETTER, prog.R_WHOLE
 
 
 @njit(cache=True, error_model="numpy")
@@ -196,22 +200,20 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
             stop, after, fields, trade = quick, quick + 1, 0, False
             if quick != GIVEN_BACK:
                 trade = program == _Q_LINE and slots[S, _BASIS] == 0
-                # Fields put off because Message Contents came behind them: all of them, or the general way.
-                if trade and slots[V, _X_LATER] > 0:
-                    for step in range(1, programs[_Q_TRADE, 0, P_FIELD] + 1):
-                        slot = programs[_Q_TRADE, step, P_SLOT]
-                        a, b = slots[LATER_BEGIN, slot], slots[LATER_END, slot]
-                        value, status = _read(buf, a, b, programs[_Q_TRADE, step, P_READER])
-                        if status > 0 or (status == NULL and programs[_Q_TRADE, step, P_REQUIRED]):
-                            quick = GIVEN_BACK
-                            break
-                        slots[V, slot], slots[S, slot] = value, status
-                        if slot == _CONDITIONS and status == 0:
-                            slots[V, slot], slots[E, slot], slots[H, slot] = a, b, hash_of(buf, a, b)
-                    if slots[V, _X_LATER] != programs[_Q_TRADE, 0, P_FIELD]:
+                if trade:
+                    # The text of a trade is put off where Message Contents comes behind it.
+                    if slots[V, _X_LATER] != 0:
+                        a, b = slots[LATER_BEGIN, _CONDITIONS], slots[LATER_END, _CONDITIONS]
+                        status = take.text_status(buf, a, b)
+                        slots[V, _CONDITIONS], slots[S, _CONDITIONS], slots[E, _CONDITIONS] = a, status, b
+                        if status == 0:
+                            slots[H, _CONDITIONS] = hash_of(buf, a, b)
+                    if status > 0 or slots[S, W_PRICE] != 0 or slots[S, W_SIZE] != 0:
                         quick = GIVEN_BACK
-                if trade and (slots[S, W_PRICE] != 0 or slots[S, W_SIZE] != 0):
-                    quick = GIVEN_BACK
+                elif program == _Q_LINE:
+                    # A quote-only update repeats the last trade: sound, but not its own.
+                    slots[S, W_PRICE] = slots[S, W_SIZE] = slots[S, W_TICK_ID] = NULL
+                    slots[S, _CENTER] = slots[S, _AGGRESSOR] = NULL
                 status = 0
             if quick == GIVEN_BACK:
                 for slot in range(_SLOTS):
@@ -276,10 +278,16 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
                     while True:
                         for step in range(1, programs[reading, 0, P_FIELD] + 1):
                             field, slot = programs[reading, step, P_FIELD], programs[reading, step, P_SLOT]
+                            reader = programs[reading, step, P_READER]
+                            if reader == _R_WHOLE:
+                                if n < field:
+                                    status = MISSING_FIELD
+                                    break
+                                continue
                             a, b = 0, 0
                             if field < fields:
                                 a, b = offs[field], offs[field + 1] - 1
-                            value, status = _read(buf, a, b, programs[reading, step, P_READER])
+                            value, status = _read(buf, a, b, reader)
                             if status == NULL and programs[reading, step, P_REQUIRED]:
                                 status = MISSING_FIELD
                             if status > 0 or status == _OTHER:

@@ -28,7 +28,7 @@ V: Final = 0  # value; begin of a text
 S: Final = 1  # status
 E: Final = 2  # end of a text; then its code
 H: Final = 3  # hash of a text
-LATER_BEGIN: Final = 4  # fields put off: where they lie
+LATER_BEGIN: Final = 4  # a field put off: where it lies
 LATER_END: Final = 5
 SLOT_ROWS: Final = 6
 
@@ -36,10 +36,12 @@ _PRICE, _INTEGER, _SMALL, _UNSIGNED = prog.R_PRICE, prog.R_INTEGER, prog.R_SMALL
 _TIME, _DATE, _SIDE, _DAY_CODE = prog.R_TIME, prog.R_DATE, prog.R_SIDE, prog.R_DAY_CODE
 _SYMBOL, _TEXT, _DELAY, _CONTENTS = prog.R_SYMBOL, prog.R_TEXT, prog.R_DELAY, prog.R_CONTENTS
 _BASIS = B_NARROW + N_BASIS
-_SKIP, _LATER, _X_LATER = prog.R_SKIP, prog.R_LATER, prog.X_LATER
+_SKIP, _SOUND, _LATER, _REPEAT = prog.R_SKIP, prog.R_SOUND, prog.R_LATER, prog.R_REPEAT
+_X_LATER = prog.X_LATER
 _LF, _CR, _COMMA, _DOT, _MINUS, _COLON, _SLASH = 10, 13, 44, 46, 45, 58, 47
 _SCALES = (1_000_000, 100_000, 10_000, 1_000, 100, 10, 1)
-_SURE_DIGITS, _SURE_PRICE = 18, 12
+_SURE_DIGITS, _SURE_SMALL, _SURE_PRICE = 18, 9, 12
+_ZERO, _NINE, _DECIMALS = 48, 57, 6
 _TIME_BYTES, _DATE_BYTES = 15, 10
 
 
@@ -51,28 +53,51 @@ def fast_line(
 
     `buf[end - 1]` must be an LF. The status row must be NULL everywhere. After GIVEN_BACK the slots are arbitrary.
     """
-    later, needed = 0, fast[program, 0, F_REQUIRED]
+    needed = fast[program, 0, F_REQUIRED]
     slots[V, _X_LATER] = 0
     for step in range(1, fast[program, 0, F_READER] + 1):
         reader, slot = fast[program, step, F_READER], fast[program, step, F_SLOT]
-        if reader == _LATER and slots[S, _BASIS] == 0:
+        if reader >= _LATER and slots[S, _BASIS] == 0:
             reader = fast[program, step, F_THEN]  # Message Contents came first: a trade
         first = int(buf[at])
         empty = first in (_COMMA, _LF, _CR)
         if reader >= _SKIP:
-            begin = at
-            while buf[at] != _COMMA and buf[at] != _LF:
+            if reader in (_SKIP, _LATER):
+                begin = at
+                while buf[at] != _COMMA and buf[at] != _LF:
+                    at += 1
+                if reader == _LATER:
+                    slots[LATER_BEGIN, slot], slots[LATER_END, slot] = begin, at
+                    if buf[at] == _LF and at > begin and buf[at - 1] == _CR:
+                        slots[LATER_END, slot] = at - 1
+                    slots[V, _X_LATER] = 1
+                if buf[at] == _LF:
+                    return at if step >= needed else GIVEN_BACK
                 at += 1
-            if reader == _LATER:
-                slots[LATER_BEGIN, slot], slots[LATER_END, slot] = begin, at
-                if buf[at] == _LF and at > begin and buf[at - 1] == _CR:
-                    slots[LATER_END, slot] = at - 1
-                slots[V, _X_LATER] = later = later + 1
-            if buf[at] == _LF:
-                return at if step >= needed else GIVEN_BACK
-            at += 1
-            continue
-        if empty:
+                continue
+            if not empty:
+                form, limit = fast[program, step, F_THEN], _SURE_DIGITS
+                if first == _MINUS:
+                    at += 1
+                begin = at
+                while buf[at] >= _ZERO and buf[at] <= _NINE:
+                    at += 1
+                count = at - begin
+                if form == _PRICE:
+                    limit = _SURE_PRICE
+                    if buf[at] == _DOT:
+                        at += 1
+                        point = at
+                        while buf[at] >= _ZERO and buf[at] <= _NINE:
+                            at += 1
+                        count += at - point
+                        if at - point > _DECIMALS:
+                            return GIVEN_BACK
+                elif form == _SMALL:
+                    limit = _SURE_SMALL
+                if count == 0 or count > limit:
+                    return GIVEN_BACK
+        elif empty:
             if fast[program, step, F_REQUIRED]:
                 return GIVEN_BACK
         elif reader <= _UNSIGNED:

@@ -80,6 +80,17 @@ T_ASK_TIME: Final = 18
 
 MAX_FIELDS: Final = 128  # fields of a line beyond these are not looked at; 70 can be selected
 
+# Fields of a layout that no event carries but whose form is known: they are read to see that the line is sound.
+PRICE, INTEGER, TIME, DATE = "price", "integer", "time", "date"
+CHECKED: Final = {
+    **dict.fromkeys(("Open", "High", "Low", "Close", "Last", "Extended Trade", "Settle"), PRICE),
+    **dict.fromkeys(("Last Size", "Extended Trade Size", "Open Interest", "Previous Day Volume"), INTEGER),
+    **dict.fromkeys(("Last Market Center", "Extended Trade Market Center"), INTEGER),
+    **dict.fromkeys(("Bid Market Center", "Ask Market Center", "Number of Trades Today"), INTEGER),
+    **dict.fromkeys(("Last Time", "Extended Trade Time"), TIME),
+    **dict.fromkeys(("Last Date", "Extended Trade Date", "Settlement Date"), DATE),
+}
+
 LAYOUT_PREFIX: Final = b"S,CURRENT UPDATE FIELDNAMES"
 
 
@@ -108,6 +119,16 @@ def positions(layout: Sequence[str]) -> npt.NDArray[np.int64]:
         if name in TARGETS:
             table[TARGETS.index(name)] = index + 1
     return table
+
+
+def checks(layout: Sequence[str]) -> list[tuple[int, str]]:
+    """Fields read only for their soundness, in their order: index as in `positions`, and the form."""
+    return [(index + 1, CHECKED[name]) for index, name in enumerate(layout[: MAX_FIELDS - 1]) if name in CHECKED]
+
+
+def least_commas(layout: Sequence[str]) -> int:
+    """Commas of a whole line: with fewer it ends before its last field began. A comma behind that one is optional."""
+    return min(len(layout), MAX_FIELDS - 1)
 
 
 def covers(layout: Sequence[str]) -> bool:

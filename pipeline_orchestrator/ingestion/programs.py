@@ -40,14 +40,19 @@ R_CONTENTS: Final = 11  # Message Contents -> basis
 R_LETTER: Final = 12  # I or X
 R_TRADE_TYPE: Final = 13  # one letter -> basis
 
-R_SKIP: Final = 14  # not looked at (quick way only)
-R_LATER: Final = 15  # looked at only if the line turns out to be a trade (quick way only)
+R_WHOLE: Final = 14  # not a field: the line must reach that far
+
+# Only in the quick way's programs:
+R_SKIP: Final = 15  # not looked at
+R_SOUND: Final = 16  # a number that must be one, but is not taken
+R_LATER: Final = 17  # a text, looked at only if the line turns out to be a trade
+R_REPEAT: Final = 18  # a number, taken if the line is known to be a trade, else like R_SOUND
 
 # Columns of a row of the quick way's programs, which have one row for each field of the line.
 F_READER: Final = 0
 F_SLOT: Final = 1
 F_REQUIRED: Final = 2
-F_THEN: Final = 3  # reader of a field for later, once the line is known to be a trade
+F_THEN: Final = 3  # reader of the field where it is taken
 
 # Slots: the columns first (wide, then narrow), then what only the kernel needs.
 X_DATE: Final = B_NARROW + len(col.NARROW)
@@ -55,9 +60,10 @@ X_TIME: Final = X_DATE + 1
 X_TIME2: Final = X_DATE + 2
 X_CODE: Final = X_DATE + 3
 X_DELAY: Final = X_DATE + 4
-X_LATER: Final = X_DATE + 5  # how many fields were put off
+X_LATER: Final = X_DATE + 5  # 1 where a field was put off
 X_TRADE_TIME: Final = X_DATE + 6
-SLOTS: Final = X_DATE + 7
+X_CHECKED: Final = X_DATE + 7  # read for its soundness only
+SLOTS: Final = X_DATE + 8
 
 # Programs.
 Q_LINE: Final = 0
@@ -71,7 +77,7 @@ LEVEL_DELETE: Final = 7
 C_TYPED: Final = 8
 C_PLAIN: Final = 9
 PROGRAMS: Final = 10
-_LONGEST: Final = 16
+_LONGEST: Final = lay.MAX_FIELDS + 16
 
 KIND_OF_TYPE: Final = np.full(256, -1, dtype=np.int64)  # depth types, by their letter
 for _letter, _kind in (
@@ -86,7 +92,12 @@ for _letter, _kind in (
 ):
     KIND_OF_TYPE[ord(_letter)] = KIND[_kind]
 
+_OF_A_TRADE: Final = frozenset(
+    {col.W_PRICE, col.W_SIZE, col.W_TICK_ID, *(B_NARROW + n for n in (col.N_CENTER, col.N_AGGRESSOR, col.N_CONDITIONS))}
+)
+
 Row = tuple[int, int, int, int]
+_READER_OF: Final = {lay.PRICE: R_PRICE, lay.INTEGER: R_INTEGER, lay.TIME: R_TIME, lay.DATE: R_DATE}
 
 
 def _n(column: int) -> int:
@@ -173,6 +184,7 @@ def build(layout: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
     head: list[Row] = [
         (where[lay.T_SYMBOL], R_SYMBOL, _n(col.N_SYMBOL), 1),
         (where[lay.T_DELAY], R_DELAY, X_DELAY, 0),
+        (lay.least_commas(layout), R_WHOLE, X_CHECKED, 0),
     ]
     times: list[Row] = [
         (where[lay.T_BID_TIME], R_TIME, X_TIME, 0),
@@ -186,12 +198,19 @@ def build(layout: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
         (where[lay.T_SIZE], R_INTEGER, col.W_SIZE, 1),
         (where[lay.T_TICK_ID], R_INTEGER, col.W_TICK_ID, 0),
         (where[lay.T_CENTER], R_SMALL, _n(col.N_CENTER), 0),
-        (where[lay.T_CONDITIONS], R_TEXT, _n(col.N_CONDITIONS), 0),
         (where[lay.T_AGGRESSOR], R_SMALL, _n(col.N_AGGRESSOR), 0),
         (where[lay.T_TIME], R_TIME, X_TRADE_TIME, 0),
     ]
-    programs = {**_FIXED, Q_LINE: head + contents + common, Q_TRADE: trade, Q_QUOTE: times}
-    programs[P_LINE] = head + common + times
+    repeated: list[Row] = [(field, reader, X_CHECKED, 0) for field, reader, _, _ in trade]
+    checks: list[Row] = [(field, _READER_OF[form], X_CHECKED, 0) for field, form in lay.checks(layout)]
+    text: list[Row] = [(where[lay.T_CONDITIONS], R_TEXT, _n(col.N_CONDITIONS), 0)]
+    programs = {
+        **_FIXED,
+        Q_LINE: head + contents + common,
+        Q_TRADE: trade + times + checks + text,
+        Q_QUOTE: repeated + times + checks,
+        P_LINE: head + common + repeated + times + checks,
+    }
     table = np.full((PROGRAMS, _LONGEST, 4), -1, dtype=np.int64)
     for program, rows in programs.items():
         present = [row for row in rows if row[0] >= 0]
@@ -202,18 +221,30 @@ def build(layout: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
 
 
 def _by_field(programs: dict[int, list[Row]]) -> npt.NDArray[np.int64]:
-    """The same in the order of the fields, for one pass over a line; programs without such a form are empty."""
+    """The same in the order of the fields, for one pass over a line; programs without such a form are empty.
+
+    The numbers of a trade are taken from every Q that has not said yet whether it is one; the caller forgets those
+    of a quote. Its text is put off instead.
+    """
     table = np.zeros((PROGRAMS, lay.MAX_FIELDS + 1, 4), dtype=np.int64)
     table[:, 1:, F_READER] = R_SKIP
     for program in (Q_LINE, P_LINE, ORDER, ORDER_DELETE, LEVEL, LEVEL_DELETE):
         rows = [row for row in programs[program] if row[0] >= 0]
+        needed = max(row[0] for row in rows if row[3] or row[1] == R_WHOLE)
         if program == Q_LINE:
-            rows += [row for row in programs[Q_QUOTE] if row[0] >= 0]
-            for field, reader, slot, required in (row for row in programs[Q_TRADE] if row[0] >= 0):
-                table[program, field] = R_LATER, slot, required, reader
+            rows += [row for row in programs[Q_TRADE] if row[0] >= 0]
+        contents = next((row[0] for row in rows if row[1] == R_CONTENTS), lay.MAX_FIELDS)
         for field, reader, slot, required in rows:
-            table[program, field] = reader, slot, required, reader
-        last = max(field for field in range(1, lay.MAX_FIELDS + 1) if table[program, field, F_READER] != R_SKIP)
-        table[program, 0, F_READER] = last
-        table[program, 0, F_REQUIRED] = max(row[0] for row in rows if row[3])
+            if reader == R_WHOLE:
+                continue
+            quick, traded = reader, program == Q_LINE and slot in _OF_A_TRADE
+            if traded and reader == R_TEXT:
+                quick = R_LATER
+            elif traded and contents < field and reader <= R_SMALL:
+                quick = R_REPEAT
+            elif slot == X_CHECKED and reader <= R_SMALL:
+                quick = R_SOUND
+            table[program, field] = quick, slot, 0 if traded else required, reader
+        table[program, 0, F_READER] = max(row[0] for row in rows)
+        table[program, 0, F_REQUIRED] = needed
     return table

@@ -8,10 +8,13 @@ It also does the rare lines of the live path (system messages). The table is the
     T                  clock                                S,CLEAR DEPTH          depth_clear
     F R N E n q M O    other                                S,SERVER (DIS)CONNECTED connected, lost; any other S: other
 
-Decisions the table leaves open. A quote carries no trade fields (a quote-only Q repeats the last trade's). A line
-with Message Contents C, E or O is a trade only if the layout holds price and size; then both must be there. `0`
-restates an order like `6`. A non-zero Delay makes a line `other`. Depth types belong to Level 2 and Q, P, C to
-Level 1; elsewhere they are unknown. A size of 0 is passed on as sent: what it means is the book's decision.
+Decisions the table leaves open. A quote carries no trade fields (a quote-only Q repeats the last trade's). A Q or P
+that ends before its layout does is refused: the feed itself has said which fields it sends, so the line was cut. Every
+number, time and date of a Q or P must be sound, also those that this kind of event does not carry; texts are looked
+at where they are used. A line with Message Contents C, E or O is a trade only if the layout holds price and size; then
+both must be there. `0` restates an order like `6`. A non-zero Delay makes a line `other`, whatever follows. Depth types
+belong to Level 2 and Q, P, C to Level 1; elsewhere they are unknown. A size of 0 is passed on as sent: what it means is
+the book's decision.
 """
 
 from __future__ import annotations
@@ -36,6 +39,12 @@ _LEVELS: Final = {b"7": "level_set", b"8": "level_set"}
 _SUMMARIES: Final = frozenset({b"P", b"6", b"0", b"7"})
 _SYMBOL_FIRST: Final = frozenset({b"F", b"R", b"n", b"q"})
 _OTHER: Final = frozenset({*_SYMBOL_FIRST, b"N", b"E", b"M", b"O"})
+_CHECKS: Final[dict[str, Callable[[bytes], int | None]]] = {
+    lay.PRICE: take.price,
+    lay.INTEGER: take.integer,
+    lay.TIME: take.time_of_day,
+    lay.DATE: take.date,
+}
 
 
 def split(line: bytes) -> list[bytes]:
@@ -148,6 +157,8 @@ def _update(line: bytes, fields: list[bytes], context: ParserContext, recv_us: i
     symbol = take.symbol(text(lay.T_SYMBOL))
     if take.integer(text(lay.T_DELAY)):
         return _other(line, symbol, context)
+    if line.count(b",") < lay.least_commas(context.layout):
+        raise LineError(reasons.MISSING_FIELD)
     basis = ""
     if fields[0] == b"Q" and where[lay.T_PRICE] >= 0 and where[lay.T_SIZE] >= 0:
         basis = next((letter for letter in "CEO" if letter.encode() in text(lay.T_CONTENTS)), "")
@@ -161,20 +172,22 @@ def _update(line: bytes, fields: list[bytes], context: ParserContext, recv_us: i
     code = take.day_code(text(lay.T_DAY_CODE))
     near = _clock_day(context) if day is None else day
     event["trading_date"] = near if near is None or code is None else take.nearest_day(code, near)
+    trade: Event = {"basis": basis}
+    trade["price"] = _needed(take.price(text(lay.T_PRICE)), bool(basis))
+    trade["size"] = _needed(take.integer(text(lay.T_SIZE)), bool(basis))
+    trade["tick_id"] = take.integer(text(lay.T_TICK_ID))
+    trade["market_center"] = take.integer(text(lay.T_CENTER), take.MAX_INT32)
+    trade["aggressor"] = take.integer(text(lay.T_AGGRESSOR), take.MAX_INT32)
+    traded = take.time_of_day(text(lay.T_TIME))
+    bid, ask = take.time_of_day(text(lay.T_BID_TIME)), take.time_of_day(text(lay.T_ASK_TIME))
+    for position, form in lay.checks(context.layout):
+        _CHECKS[form](_field(fields, position))
     if not basis:
-        event["event_time_us"] = _quote_time(
-            take.time_of_day(text(lay.T_BID_TIME)), take.time_of_day(text(lay.T_ASK_TIME)), context, recv_us
-        )
+        event["event_time_us"] = _quote_time(bid, ask, context, recv_us)
         return event
-    event["basis"] = basis
-    event["price"] = _required(take.price, text(lay.T_PRICE))
-    event["size"] = _required(take.integer, text(lay.T_SIZE))
-    event["tick_id"] = take.integer(text(lay.T_TICK_ID))
-    event["market_center"] = take.integer(text(lay.T_CENTER), take.MAX_INT32)
-    event["conditions"] = take.plain_text(text(lay.T_CONDITIONS))
-    event["aggressor"] = take.integer(text(lay.T_AGGRESSOR), take.MAX_INT32)
-    event["event_time_us"] = _line_time(day, take.time_of_day(text(lay.T_TIME)), context, recv_us)
-    return event
+    trade["conditions"] = take.plain_text(text(lay.T_CONDITIONS))
+    trade["event_time_us"] = _line_time(day, traded, context, recv_us)
+    return {**event, **trade}
 
 
 def _quote_time(bid: int | None, ask: int | None, context: ParserContext, recv_us: int) -> int | None:
@@ -266,6 +279,12 @@ def _level_delete(fields: list[bytes], context: ParserContext, recv_us: int) -> 
 def _required(reader: Callable[[bytes], int | None], text: bytes) -> int:
     value = reader(text)
     if value is None:
+        raise LineError(reasons.MISSING_FIELD)
+    return value
+
+
+def _needed(value: int | None, needed: bool) -> int | None:
+    if value is None and needed:
         raise LineError(reasons.MISSING_FIELD)
     return value
 

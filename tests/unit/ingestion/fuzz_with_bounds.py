@@ -19,10 +19,13 @@ from pipeline_orchestrator.ingestion.line_parser import LineParser
 from pipeline_orchestrator.ingestion.line_scan import control_table, scan
 from tests.unit.ingestion.expected import reference, rows_of
 
+LONG_LAYOUT = (SYMBOL, "Last Time", *SELECTED, "Settlement Date", "Open", "Last Size", *("VWAP",) * 110, "Last Date")
 SEEDS = [
     b"Q,AAPL,189.7000,120,01/02/2024,09:59:59.123456,873D17,11,1,2,4145784264,1061909,C,189.69,300,09:59:59.2,189.71,"
     b"200,09:59:59.1,,",
     b"P,AAPL,189.7000,120,01/02/2024,99:99:99,,11,1,31,1,1,Cbaohlcv,-1.,0,,.5,0,,0,",
+    b"Q,AAPL,189.7000,120,09:59:59.123456,11,1061909,189.69,300,189.71,200,1.5,2.5,.5,1.,C,873D17,",
+    b"Q,AAPL,09:59:59," + b"," * 18 + b"2024-01-02,1.5,7" + b"," * 110 + b"2024-01-02",
     b"T,20241103 01:30:00",
     b"S,CURRENT UPDATE FIELDNAMES,Symbol,Bid,Ask,",
     b"S,CLEAR DEPTH,@ESZ24,B,",
@@ -61,7 +64,7 @@ def main(rounds: int, seed: int) -> None:
         data = b"".join(damaged(rng) + rng.choice([b"\n", b"\r\n"]) for _ in range(60))
         if rng.random() < 0.3:
             data = data[: rng.randrange(1, len(data))]
-        layout = rng.choice([(SYMBOL, *SELECTED), DEFAULT_LAYOUT])
+        layout = rng.choice([(SYMBOL, *SELECTED), DEFAULT_LAYOUT, LONG_LAYOUT])
         lines = data.count(b"\n") + (not data.endswith(b"\n"))
         frame = Frame(0, rng.choice([1, 2]), 1, 0, lines, 1_730_615_400_000_000, data)
         context = ParserContext(layout)

@@ -127,14 +127,20 @@ _BY_NAME = {
     "Ask Size": integers,
     "Ask Time": times,
     "Delay": delays,
+    "Last Size": integers,
+    "Last Time": times,
+    "Settlement Date": dates,
 }
 layouts = st.one_of(
     st.just((SYMBOL, *SELECTED)),
     st.just(DEFAULT_LAYOUT),
     st.just((SYMBOL,)),
-    st.lists(st.sampled_from([*SELECTED, "Open", "High", "VWAP"]), min_size=0, max_size=22, unique=True).map(
-        lambda names: (SYMBOL, *names)
-    ),
+    st.lists(
+        st.sampled_from([*SELECTED, "Open", "High", "VWAP", "Last Size", "Last Time", "Settlement Date"]),
+        min_size=0,
+        max_size=25,
+        unique=True,
+    ).map(lambda names: (SYMBOL, *names)),
 )
 
 

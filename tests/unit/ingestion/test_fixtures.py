@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from pipeline_orchestrator.flow.spool_format import Frame
+from pipeline_orchestrator.ingestion.context import ParserContext
+from pipeline_orchestrator.ingestion.layout import DEFAULT_LAYOUT, LAYOUT_PREFIX, parse_layout
 from pipeline_orchestrator.ingestion.line_parser import LineParser
 from pipeline_orchestrator.ingestion.recorded import recorded_frames
 from pipeline_orchestrator.record import DeadLetter
@@ -15,6 +18,8 @@ from tests.unit.ingestion.expected import rows_of
 
 FIXTURES = Path(__file__).resolve().parents[3].parent / "shared" / "fixtures" / "iqfeed"
 pytestmark = pytest.mark.skipif(not FIXTURES.is_dir(), reason=f"recorded lines are not at {FIXTURES}")
+
+UPDATES = {"trade", "quote"}
 
 
 def parsed(name: str, port: str) -> tuple[list[dict[str, Any]], list[DeadLetter]]:
@@ -83,3 +88,39 @@ def test_recorded_corrections() -> None:
         ("X", None, 19),
         ("I", "O", 24),
     ]
+
+
+PRICES = {
+    "l1_61_refresh_aapl.txt": [("P", 134_620_000, 134_650_000)] * 2,
+    "l1_61_select_fields_bid_ask.txt": [("P", 134_620_000, 134_650_000)],
+    "l1_61_watch_regional_aapl.txt": [("P", 137_020_000, 137_030_000)],
+    "l1_61_watch_unwatch_aapl_fb.txt": [("P", 134_620_000, 134_650_000)],
+    "l1_samples_default_layout.txt": [("Q", 48_500_000, 48_510_000)] * 2 + [("Q", 322_680_000, 322_870_000)],
+    "l1_samples_default_plus_aggressor_daycode.txt": [
+        ("P", 188_250_000, 188_360_000),
+        ("Q", 322_680_000, 322_870_000),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", level1_names())
+def test_every_recorded_q_and_p_is_whole_and_sound_and_keeps_its_prices(name: str) -> None:
+    rows, dead = parsed(name, "level1")
+    assert not dead
+    found = [("P" if row["summary"] else "Q", row["bid"], row["ask"]) for row in rows if row["kind"] in UPDATES]
+    assert found == PRICES.get(name, [])
+
+
+@pytest.mark.parametrize("name", PRICES)
+def test_a_recorded_q_or_p_is_refused_wherever_it_is_cut_before_its_last_field(name: str) -> None:
+    lines = (FIXTURES / name).read_bytes().splitlines()
+    layouts = [line for line in lines if line.startswith(LAYOUT_PREFIX)]
+    (update, *_) = [line for line in lines if line[:2] in (b"Q,", b"P,")]
+    layout = parse_layout(layouts[-1]) if layouts else DEFAULT_LAYOUT
+    assert layout is not None
+    cuts = [update[:end] for end in range(2, len(update)) if update.count(b",", 0, end) < len(layout)]
+    assert len(cuts) > 10
+    raw = b"".join(cut + b"\n" for cut in cuts)
+    batch, dead = LineParser(ParserContext(layout)).parse([Frame(0, 1, 1, 0, len(cuts), 0, raw)])
+    assert batch.num_rows == 0
+    assert {letter.reason for letter in dead} == {"missing_field"}
