@@ -1,0 +1,94 @@
+"""Level 1 lines that were cut, or hold what cannot be read in any field, are refused; what is merely empty is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline_orchestrator.ingestion.layout import DEFAULT_LAYOUT, SYMBOL
+from pipeline_orchestrator.ingestion.reasons import LineError
+from tests.unit.ingestion.test_reference_parser import TRADE, event, update
+
+FULL = update(**TRADE, Message_Contents="C", Delay="0")
+
+
+@pytest.mark.parametrize("kind", [b"Q", b"P"])
+@pytest.mark.parametrize("contents", [b"C", b"ba", b""])
+def test_a_line_that_ends_before_its_layout_does_is_refused_wherever_it_was_cut(kind: bytes, contents: bytes) -> None:
+    line = kind + FULL[1:].replace(b",C,", b"," + contents + b",", 1)
+    last = line.rindex(b",", 0, -1) + 1  # where its last field begins
+    for end in range(1, last):
+        with pytest.raises(LineError) as error:
+            event(line[:end])
+        assert error.value.reason == "missing_field"
+    assert event(line[:last])["kind"] in {"trade", "quote"}  # a last field that is empty, without a comma behind it
+    assert event(line[:-1]) == event(line)
+
+
+def test_empty_last_fields_and_more_fields_than_the_layout_are_no_cut() -> None:
+    layout = (SYMBOL, "Message Contents", "Bid", "Ask")
+    for line in (b"Q,AAPL,b,1.5,", b"Q,AAPL,b,1.5,,", b"Q,AAPL,b,1.5,,7,x,,,"):
+        assert event(line, layout=layout)["bid"] == 1_500_000
+    with pytest.raises(LineError):
+        event(b"Q,AAPL,b,1.5", layout=layout)
+
+
+NUMERIC = {
+    "Most_Recent_Trade": "bad_number",
+    "Most_Recent_Trade_Size": "bad_number",
+    "Most_Recent_Trade_Date": "bad_date",
+    "Most_Recent_Trade_Time": "bad_time",
+    "Most_Recent_Trade_Market_Center": "bad_number",
+    "Most_Recent_Trade_Aggressor": "bad_number",
+    "Most_Recent_Trade_Day_Code": "bad_number",
+    "TickID": "bad_number",
+    "Total_Volume": "bad_number",
+    "Bid": "bad_number",
+    "Bid_Size": "bad_number",
+    "Bid_Time": "bad_time",
+    "Ask": "bad_number",
+    "Ask_Size": "bad_number",
+    "Ask_Time": "bad_time",
+}
+
+
+@pytest.mark.parametrize(("kind", "contents"), [("Q", "ba"), ("Q", "C"), ("P", "Cbaohlcv")])
+@pytest.mark.parametrize(("field", "reason"), NUMERIC.items())
+def test_letters_in_any_number_or_time_refuse_the_line_and_emptiness_does_not(
+    kind: str, contents: str, field: str, reason: str
+) -> None:
+    with pytest.raises(LineError) as error:
+        event(update(kind, **{**TRADE, field: "abc"}, Message_Contents=contents))
+    assert error.value.reason == reason
+    if contents != "C" or field not in {"Most_Recent_Trade", "Most_Recent_Trade_Size"}:
+        assert event(update(kind, **{**TRADE, field: ""}, Message_Contents=contents))[
+            "bid_size" if field == "Bid" else "symbol"
+        ]
+
+
+@pytest.mark.parametrize(
+    ("position", "text", "reason"),
+    [(11, b"x", "bad_number"), (14, b"1..2", "bad_number"), (4, b"9:30", "bad_time"), (5, b"A", "bad_number")],
+)
+def test_a_quote_in_the_default_layout_is_refused_for_garbage_in_a_field_it_does_not_use(
+    position: int, text: bytes, reason: str
+) -> None:
+    fields = b"Q,ATVI,48.51,135,11:13:25.175857,18,1394955,48.5,6400,48.51,900,48.12,48.6,48.0,48.06,ba,01,".split(b",")
+    assert event(b",".join(fields), layout=DEFAULT_LAYOUT)["kind"] == "quote"
+    fields[position] = text
+    with pytest.raises(LineError) as error:
+        event(b",".join(fields), layout=DEFAULT_LAYOUT)
+    assert error.value.reason == reason
+
+
+def test_fields_that_are_looked_at_only_for_their_form() -> None:
+    layout = (SYMBOL, "Last Time", "Last Size", "Settlement Date", "Exchange ID", "Bid")
+    assert event(b"Q,AAPL,09:30:00,5,01/02/2024,5A,1.5", layout=layout)["bid"] == 1_500_000
+    assert event(b"P,AAPL,,,,,1.5,", layout=layout)["bid"] == 1_500_000
+    for line in (b"Q,AAPL,x,,,,1.5", b"Q,AAPL,,x,,,1.5", b"P,AAPL,,,x,,1.5"):
+        with pytest.raises(LineError):
+            event(line, layout=layout)
+
+
+def test_a_delayed_line_is_kept_even_where_it_is_cut_or_unsound() -> None:
+    line = b"Q,AAPL,C,15,x"
+    assert event(line)["raw"] == line
