@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import click
 
 from manage.exits import CliError, Exit
-from manage.terminal import Terminal
+from manage.terminal import FORMATS, Terminal
 
 # verb -> (where its click command is, one line of help), grouped as `--help` shows them
 VERBS: dict[str, dict[str, tuple[str, str]]] = {
@@ -134,8 +134,9 @@ def _terminal(context: click.Context | None, arguments: list[str]) -> Terminal:
     """The command's own terminal, or one made from the words typed when parsing them failed."""
     if context is not None and isinstance(context.obj, Terminal):
         return context.obj
-    wants_json = "--json" in arguments or any(
-        word == "-ojson" or (word in {"-o", "--output"} and following == "json")
-        for word, following in zip(arguments, [*arguments[1:], ""], strict=True)
-    )
-    return Terminal(output_format="json" if wants_json else "", debug="--debug" in arguments)
+    wanted = ["json"] if "--json" in arguments else []
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        named = following if word in {"-o", "--output"} else word.removeprefix("--output=").removeprefix("-o")
+        if named != word and named in FORMATS:
+            wanted.append(named)
+    return Terminal(output_format=wanted[0] if wanted else "", debug="--debug" in arguments)

@@ -16,7 +16,7 @@ import pytest
 
 from config.paths import PROJECT_ROOT
 from config.sections import Settings
-from manage import cli, daemonize, ending, instance, starting
+from manage import cli, daemonize, instance
 from manage.client import Control
 from manage.daemon import Request
 from manage.exits import CliError
@@ -86,17 +86,6 @@ def test_second_start_with_other_settings_names_the_difference(fake_daemon: Path
     code, document, err = start(run, fake_daemon, "--simulate")
     assert code == 1 and "runs with the feed of the settings, asked for the simulator at its usual rate" in err
     assert document["error"]["next_step"] == f"manage_pipeline.py restart --simulate --state-dir {fake_daemon}"
-
-
-def test_start_beside_another_feed_says_it_in_words_and_names_the_way_there(fake_daemon: Path, run: Run) -> None:
-    start(run, fake_daemon, "--simulate", "--rate", 500)
-    code, document, err = start(run, fake_daemon)
-    assert code == 1 and "runs with the simulator at 500 messages/s, asked for the feed of the settings" in err
-    assert document["error"]["next_step"] == f"manage_pipeline.py restart --no-simulate --state-dir {fake_daemon}"
-    code, document, err = start(run, fake_daemon, "--simulate", "--rate", 20)
-    assert code == 1 and "asked for the simulator at 20 messages/s" in err and "{" not in err
-    step = f"manage_pipeline.py restart --simulate --rate 20 --state-dir {fake_daemon}"
-    assert document["error"]["next_step"] == step
 
 
 def test_second_start_in_the_foreground_fails(fake_daemon: Path, run: Run) -> None:
@@ -247,60 +236,6 @@ def test_stopped_component_names_a_command(fake_daemon: Path, run: Run) -> None:
     assert component["next_step"] == f"manage_pipeline.py restart --state-dir {fake_daemon}"
 
 
-def interrupt(*_: object, **__: object) -> Any:
-    raise KeyboardInterrupt
-
-
-def test_interrupt_before_the_daemon_answers_says_that_the_start_goes_on(
-    fake_daemon: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(daemonize, "_hear", interrupt)
-        code, document, err = start(run, fake_daemon)
-    assert code == document["error"]["exit_code"] == 130
-    assert "goes on starting in the background" in err
-    where = f"--state-dir {fake_daemon}"
-    step = f"manage_pipeline.py status {where}    or    manage_pipeline.py stop {where}"
-    assert document["error"]["next_step"] == step
-    pid = document["error"]["evidence"]["pid"]
-    while run("status", "-q", "--state-dir", fake_daemon)[0] != 0:
-        os.kill(pid, 0)
-    assert pid_of(fake_daemon) == pid
-
-
-def test_interrupt_of_a_start_that_waits_for_another_says_that_it_goes_on(
-    fake_daemon: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script(fake_daemon, hold_start=True)
-    _, first, _ = start(run, fake_daemon, "--no-wait")
-    monkeypatch.setattr(starting, "await_ready", interrupt)
-    code, document, err = start(run, fake_daemon)
-    assert code == 130 and f"(pid {first['pid']}) goes on starting in the background" in err
-    assert document["error"]["code"] == "interrupted"
-
-
-@pytest.mark.parametrize("verb", ["start", "restart"])
-def test_interrupt_of_the_checks_says_that_nothing_happened(
-    fake_daemon: Path, run: Run, monkeypatch: pytest.MonkeyPatch, verb: str
-) -> None:
-    monkeypatch.setattr(starting, "validate", interrupt)
-    code, document, err = run(verb, "--state-dir", fake_daemon)
-    assert code == document["error"]["exit_code"] == 130
-    assert {"start": "nothing was started", "restart": "the pipeline goes on as it is"}[verb] in err
-    assert not (fake_daemon / "lock").exists()
-
-
-def test_interrupted_stop_says_that_it_goes_on(fake_daemon: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    script(fake_daemon, hold_stop=True)
-    start(run, fake_daemon)
-    monkeypatch.setattr(ending, "_watch", interrupt)
-    code, document, err = run("stop", "--state-dir", fake_daemon)
-    assert code == document["error"]["exit_code"] == 130 and "the pipeline goes on stopping" in err
-    assert document["error"]["next_step"].endswith(f"manage_pipeline.py stop --force --state-dir {fake_daemon}")
-    code, _, err = run("restart", "--no-validate", "--state-dir", fake_daemon)
-    assert code == 130 and "goes on stopping and is not started again" in err
-
-
 def test_stop_during_start_works(fake_daemon: Path, run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     script(fake_daemon, hold_start=True)
     answers: list[tuple[int, Any, str]] = []
@@ -373,22 +308,6 @@ def test_restart_keeps_config_and_options(fake_daemon: Path, run: Run, tmp_path:
     record = instance.read_record(fake_daemon)
     assert record is not None and (record.config, record.options["simulate"]) == (str(config), {"rate": 50.0})
     assert run("status", "--state-dir", fake_daemon)[1]["symbols"] == ["NVDA"]
-
-
-def test_restart_takes_another_feed(fake_daemon: Path, run: Run) -> None:
-    def feed(*options: object) -> tuple[int, Any]:
-        code, _, _ = run("restart", "--no-validate", "--state-dir", fake_daemon, *options)
-        record = instance.read_record(fake_daemon)
-        return code, record.options.get("simulate") if record is not None else None
-
-    start(run, fake_daemon)
-    assert run("restart", "--rate", 5, "--state-dir", fake_daemon)[0] == 2, "no simulated feed runs"
-    assert feed("--simulate", "--rate", 500) == (0, {"rate": 500.0})
-    assert feed("--rate", 20) == (0, {"rate": 20.0})
-    assert feed() == (0, {"rate": 20.0})
-    assert feed("--simulate") == (0, {"rate": None})
-    assert feed("--no-simulate") == (0, None)
-    assert run("restart", "--no-simulate", "--rate", 5, "--state-dir", fake_daemon)[0] == 2
 
 
 def test_restart_with_bad_settings_stops_nothing(fake_daemon: Path, run: Run, tmp_path: Path) -> None:

@@ -232,6 +232,12 @@ def test_errors_name_the_next_command_on_stderr_and_as_document() -> None:
     assert json.loads(done.stdout)["error"]["exit_code"] == done.returncode == Exit.USAGE
 
 
+@pytest.mark.parametrize("format_option", [("-o", "table"), ("-otable",), ("--output=wide",)])
+def test_usage_error_keeps_the_format_asked_for(format_option: tuple[str, ...]) -> None:
+    done = in_pipe("demo", "--rate", "-5", *format_option)
+    assert (done.returncode, done.stdout) == (Exit.USAGE, "") and "no rate" in done.stderr
+
+
 def test_settings_errors_have_code_78_and_the_place(tmp_path: Path) -> None:
     bad = tmp_path / "bad.json"
     bad.write_text('{"kafka": {"batchsize": 1}}')
