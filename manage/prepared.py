@@ -5,6 +5,7 @@ An installation by `make` has both; after an update of the sources, or on Python
 
 from __future__ import annotations
 
+import signal
 import subprocess
 
 from config.paths import PROJECT_ROOT
@@ -29,7 +30,7 @@ def kernels(terminal: Terminal) -> None:
     done = subprocess.run(
         command, cwd=PROJECT_ROOT, env=child_environment(), stdin=subprocess.DEVNULL, stdout=STDERR, check=False
     )
-    if done.returncode == Exit.INTERRUPTED:
+    if done.returncode == -signal.SIGINT:
         raise KeyboardInterrupt
     if done.returncode:
         raise CliError(

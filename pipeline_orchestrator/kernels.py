@@ -7,6 +7,7 @@ all are compiled already it says nothing and ends at once.
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import time
@@ -115,11 +116,7 @@ def main() -> int:
         return 0
     sys.stdout.write("compiling kernels: once, and again after an update; one to three minutes\n")
     progress, digests = _Progress(len(KERNELS)), kernel_digests(PROJECT_ROOT)
-    try:
-        results = warm_all(KERNELS, progress.begins, progress.ended)
-    except KeyboardInterrupt:
-        sys.stdout.write("\ninterrupted; what is compiled is kept\n")
-        return 130
+    results = warm_all(KERNELS, progress.begins, progress.ended)
     failed = [result for result in results if result.error]
     for result in failed:
         sys.stderr.write(f"cannot compile {result.name}: {result.error}\n")
@@ -131,5 +128,14 @@ def main() -> int:
     return 0
 
 
+def program() -> int:
+    """`main` as a process of its own, which Ctrl-C kills; what is compiled so far is kept.
+
+    An exception would come up inside a callback of the compiler, where it is dropped, and the rest would go on.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return main()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -80,6 +81,39 @@ def test_a_long_compilation_shows_that_it_goes_on(monkeypatch: pytest.MonkeyPatc
     assert seen.wait(30)  # the compilation ends only after the first dot
     progress.ended(kernels.Warmed("slow:warm", 31.0))
     assert ". " in screen.getvalue() and screen.getvalue().endswith(" 31.0 s\n")
+
+
+INTERRUPTED = """
+import ctypes, os
+from pipeline_orchestrator import kernels
+
+def compile_in_a_callback():
+    def wait():
+        os.write(2, b"compiling")
+        os.read(0, 1)
+        return 0
+    ctypes.CFUNCTYPE(ctypes.c_int)(wait)()
+
+os.getpid = compile_in_a_callback
+kernels.KERNELS = ("os:getpid", "os:getppid")
+kernels.forget_stale = lambda _: []
+kernels.all_compiled = lambda _: False
+kernels.mark_compiled = lambda *_: True
+raise SystemExit(kernels.program())
+"""
+
+
+def test_ctrl_c_ends_a_compilation_at_once_even_inside_a_callback_of_the_compiler() -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED],
+        cwd=PROJECT_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stderr is not None
+    assert child.stderr.read(9) == b"compiling"
+    child.send_signal(signal.SIGINT)
+    out, _ = child.communicate(timeout=30)
+    assert child.returncode == -signal.SIGINT
+    assert b"2/2" not in out
 
 
 def test_nothing_is_loaded_or_said_when_all_are_compiled(

@@ -43,7 +43,7 @@ def test_start_fails_without_a_daemon_when_kernels_cannot_be_compiled(
 def test_ctrl_c_during_the_compilation_is_an_interruption(
     fake_daemon: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    compiler(monkeypatch, "raise SystemExit(130)")
+    compiler(monkeypatch, "import os, signal; signal.signal(2, signal.SIG_DFL); os.kill(os.getpid(), signal.SIGINT)")
     assert cli.main(["start", "--no-validate", "--state-dir", str(fake_daemon)]) == 130
     assert not instance.locked(fake_daemon)
 
