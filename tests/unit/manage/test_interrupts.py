@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from manage import daemonize, ending, starting
-from tests.unit.manage.test_lifecycle import Run, pid_of, run, script, start
+from tests.unit.manage.test_lifecycle import Run, pid_of, run, script, start  # noqa: F401 - run is a fixture
 
 
 def interrupt(*_: object, **__: object) -> Any:
@@ -60,7 +60,11 @@ def test_interrupt_of_the_checks_says_that_nothing_happened(
     assert not (fake_daemon / "lock").exists()
 
 
-def test_interrupted_stop_says_that_it_goes_on(fake_daemon: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_stop_says_that_it_goes_on(
+    fake_daemon: Path,
+    run: Run,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     script(fake_daemon, hold_stop=True)
     start(run, fake_daemon)
     monkeypatch.setattr(ending, "_watch", interrupt)
