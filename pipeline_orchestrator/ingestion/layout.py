@@ -127,8 +127,11 @@ def checks(layout: Sequence[str]) -> list[tuple[int, str]]:
 
 
 def least_commas(layout: Sequence[str]) -> int:
-    """Commas of a whole line: with fewer it ends before its last field began. A comma behind that one is optional."""
-    return min(len(layout), MAX_FIELDS - 1)
+    """Commas without which a line does not say what it is: those before Message Contents, where the layout has it.
+
+    What is missing behind it is as good as empty: the protocol lets trailing fields be left out.
+    """
+    return max(0, int(positions(layout)[T_CONTENTS]))
 
 
 def covers(layout: Sequence[str]) -> bool:

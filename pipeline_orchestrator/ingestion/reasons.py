@@ -8,7 +8,7 @@ REASONS: Final = (
     "",
     "empty_line",
     "unknown_type",  # no message of this port begins like that
-    "missing_field",  # symbol, side, price, size or date that the type cannot do without; a Q or P that was cut
+    "missing_field",  # symbol, side, price, size, date or Message Contents that the type cannot do without
     "bad_symbol",  # longer than 64 characters, or not printable ASCII
     "bad_number",
     "too_precise",  # a price with more than six decimals

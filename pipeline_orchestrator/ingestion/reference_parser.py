@@ -8,13 +8,13 @@ It also does the rare lines of the live path (system messages). The table is the
     T                  clock                                S,CLEAR DEPTH          depth_clear
     F R N E n q M O    other                                S,SERVER (DIS)CONNECTED connected, lost; any other S: other
 
-Decisions the table leaves open. A quote carries no trade fields (a quote-only Q repeats the last trade's). A Q or P
-that ends before its layout does is refused: the feed itself has said which fields it sends, so the line was cut. Every
-number, time and date of a Q or P must be sound, also those that this kind of event does not carry; texts are looked
-at where they are used. A line with Message Contents C, E or O is a trade only if the layout holds price and size; then
-both must be there. `0` restates an order like `6`. A non-zero Delay makes a line `other`, whatever follows. Depth types
-belong to Level 2 and Q, P, C to Level 1; elsewhere they are unknown. A size of 0 is passed on as sent: what it means is
-the book's decision.
+Decisions the table leaves open. A quote carries no trade fields (a quote-only Q repeats the last trade's). Trailing
+fields may be missing, as the protocol says, but a Q or P that ends before Message Contents (where the layout has it)
+does not say what it is and is refused, like a trade without price or size. Every number, time and date of a Q or P
+must be sound, also those that this kind of event does not carry; texts are looked at where they are used. A line with
+Message Contents C, E or O is a trade only if the layout holds price and size; then both must be there. `0` restates
+an order like `6`. A non-zero Delay makes a line `other`, whatever follows. Depth types belong to Level 2 and Q, P, C
+to Level 1; elsewhere they are unknown. A size of 0 is passed on as sent: what it means is the book's decision.
 """
 
 from __future__ import annotations

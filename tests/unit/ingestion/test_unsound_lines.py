@@ -13,23 +13,39 @@ FULL = update(**TRADE, Message_Contents="C", Delay="0")
 
 @pytest.mark.parametrize("kind", [b"Q", b"P"])
 @pytest.mark.parametrize("contents", [b"C", b"ba", b""])
-def test_a_line_that_ends_before_its_layout_does_is_refused_wherever_it_was_cut(kind: bytes, contents: bytes) -> None:
+def test_a_line_that_ends_before_it_says_what_it_is_is_refused(kind: bytes, contents: bytes) -> None:
     line = kind + FULL[1:].replace(b",C,", b"," + contents + b",", 1)
-    last = line.rindex(b",", 0, -1) + 1  # where its last field begins
-    for end in range(1, last):
+    said = line.index(b"," + contents + b",", 2) + 1  # where Message Contents begins
+    for end in range(1, said):
         with pytest.raises(LineError) as error:
             event(line[:end])
         assert error.value.reason == "missing_field"
-    assert event(line[:last])["kind"] in {"trade", "quote"}  # a last field that is empty, without a comma behind it
-    assert event(line[:-1]) == event(line)
 
 
-def test_empty_last_fields_and_more_fields_than_the_layout_are_no_cut() -> None:
+@pytest.mark.parametrize(("kind", "contents"), [(b"Q", b"ba"), (b"P", b"C")])
+def test_fields_missing_at_the_end_are_as_good_as_empty(kind: bytes, contents: bytes) -> None:
+    line = kind + FULL[1:].replace(b",C,", b"," + contents + b",", 1)
+    fields = line.split(b",")
+    said = fields.index(contents)
+    for kept in range(said + 1, len(fields) + 1):
+        empty = fields[:kept] + [b""] * (len(fields) - kept)
+        assert event(b",".join(fields[:kept])) == event(b",".join(empty))
+
+
+def test_a_trade_that_ends_before_its_price_and_size_is_refused() -> None:
+    fields = FULL.split(b",")
+    sized = fields.index(b"C") + 3
+    for kept in range(2, sized + 1):
+        with pytest.raises(LineError) as error:
+            event(b",".join(fields[:kept]))
+        assert error.value.reason == "missing_field"
+    assert event(b",".join(fields[: sized + 1]))["kind"] == "trade"
+
+
+def test_more_fields_than_the_layout_are_no_fault() -> None:
     layout = (SYMBOL, "Message Contents", "Bid", "Ask")
-    for line in (b"Q,AAPL,b,1.5,", b"Q,AAPL,b,1.5,,", b"Q,AAPL,b,1.5,,7,x,,,"):
+    for line in (b"Q,AAPL,b,1.5,", b"Q,AAPL,b,1.5", b"Q,AAPL,b,1.5,,", b"Q,AAPL,b,1.5,,7,x,,,"):
         assert event(line, layout=layout)["bid"] == 1_500_000
-    with pytest.raises(LineError):
-        event(b"Q,AAPL,b,1.5", layout=layout)
 
 
 NUMERIC = {
