@@ -44,15 +44,14 @@ PRELOAD = (
     "confluent_kafka",
     "fastavro",
     "clickhouse_connect",
-    "redis.asyncio",
     "config.sections",
     "config.settings",
     "pipeline_orchestrator.worker",
     "pipeline_orchestrator.topology",
     "pipeline_orchestrator.kernels:preload",
 )
-"""What real workers need: modules to import, module:function to call. What fails is said in "ready" and left to the
-worker."""
+"""What more than one worker needs: modules to import, module:function to call. What fails is said in "ready" and left
+to the worker."""
 
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",  # numpy's import starts a thread per core otherwise

@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline_orchestrator.component import Context
 from pipeline_orchestrator.flow.receipt_clock import ReceiptClock
 from pipeline_orchestrator.processing.recovery import RecoverableProcessing
 from pipeline_orchestrator.record import Batch
 from pipeline_orchestrator.storage.clickhouse_sink import ClickHouseSink
-from pipeline_orchestrator.storage.redis_sink import RedisSink
 from pipeline_orchestrator.transport.kafka_sink import KafkaSink
 from pipeline_orchestrator.transport.kafka_source import KafkaSource
 from pipeline_orchestrator.transport.topics import Drift
+
+if TYPE_CHECKING:
+    from pipeline_orchestrator.storage.redis_sink import RedisSink
 
 INTERVAL_S = 1.0
 

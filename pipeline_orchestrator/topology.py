@@ -31,13 +31,11 @@ from pipeline_orchestrator.processing.snapshot_store import SnapshotStore
 from pipeline_orchestrator.record import Batch, DeadLetter, Mark, Output
 from pipeline_orchestrator.sole_writer import pipeline_id, rival
 from pipeline_orchestrator.stage_figures import CacheFigures, ProcessingFigures, ProducerFigures, StorageFigures
-from pipeline_orchestrator.storage.cache_rebuild import rebuild_from
 from pipeline_orchestrator.storage.claims import Claim
 from pipeline_orchestrator.storage.clickhouse_sink import ClickHouseSink
 from pipeline_orchestrator.storage.clickhouse_store import Store
 from pipeline_orchestrator.storage.clickhouse_table import ClickHouseTable
 from pipeline_orchestrator.storage.ledger_file import sealed_marks
-from pipeline_orchestrator.storage.redis_sink import RedisSink
 from pipeline_orchestrator.storage.tables import TABLES
 from pipeline_orchestrator.transport.kafka_clients import is_embedded
 from pipeline_orchestrator.transport.kafka_sink import KafkaSink
@@ -216,6 +214,10 @@ def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
 
 def build_cache(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
     """Features -> the newest value of each symbol in Redis."""
+    # The client of Redis takes long to import, and no other stage needs it.
+    from pipeline_orchestrator.storage.cache_rebuild import rebuild_from
+    from pipeline_orchestrator.storage.redis_sink import RedisSink
+
     w = Wiring.of(config)
     sink = RedisSink(w.settings.redis, rebuild=rebuild_from(Store(w.settings.clickhouse), w.state_dir))
     source = KafkaSource(

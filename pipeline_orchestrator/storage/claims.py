@@ -75,7 +75,8 @@ class Claim:
                 except PipelineError as error:  # the next insert asks again before it is made
                     ctx.event("WARNING", "claim_not_renewed", cause=str(error))
             with suppress(TimeoutError):
-                await asyncio.wait_for(ctx.drain.wait(), RENEW_S)
+                async with asyncio.timeout(RENEW_S):  # wait_for of 3.11 can swallow a cancellation
+                    await ctx.drain.wait()
 
     async def release(self) -> None:
         """Let the next one in at once, unless an insert may still be running; safe to call twice."""

@@ -29,6 +29,7 @@ from pipeline_orchestrator.storage.insert_rows import insert_rows
 from pipeline_orchestrator.storage.ledger import (
     Intent,
     Ledger,
+    LogFacts,
     Note,
     PartRange,
     Position,
@@ -132,8 +133,10 @@ class ClickHouseSink:
         verify: set[int] = set()
         doubtful: dict[int, Doubtful] = {}
         with _retried():
+            unknown = [partition for partition in bounds.beginning if partition not in positions]
+            logs = await self.table.logs() if unknown else {}
             for partition in bounds.beginning:
-                found = await self._resumption(positions.get(partition), partition, bounds)
+                found = await self._resumption(positions.get(partition), partition, bounds, logs.get(partition, []))
                 self._say(found.notes)
                 positions[partition] = replace(found.position, generation=ledger.generation)
                 starts[partition] = found.start
@@ -145,12 +148,14 @@ class ClickHouseSink:
         self._log_id, self._verify, self._doubtful = bounds.log_id, verify, doubtful
         return starts
 
-    async def _resumption(self, position: Position | None, partition: int, bounds: LogBounds) -> Resumption:
+    async def _resumption(
+        self, position: Position | None, partition: int, bounds: LogBounds, logs: list[LogFacts]
+    ) -> Resumption:
         beginning, end = bounds.beginning[partition], bounds.end[partition]
         if position is not None:
             return resume(position, partition, self.spec.topic, bounds.log_id, beginning, end)
-        windows = rebuild_windows(await self.table.logs_of(partition), self._window)
-        marks = await self.table.marks_outside(partition, windows)
+        windows = rebuild_windows(logs, self._window)
+        marks = await self.table.marks_outside(partition, windows) if logs else {}
         return rebuilt(self.spec.table, partition, bounds.log_id, beginning, windows, marks)
 
     # -- write ---------------------------------------------------------------------------------------------------

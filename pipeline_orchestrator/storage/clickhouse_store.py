@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -44,7 +44,7 @@ class Store:
         self._client: AsyncClient | None = None
         self._users = 0
         self._turn = asyncio.Lock()
-        self.migrating = asyncio.Lock()
+        self._shared: asyncio.Task[object] | None = None
 
     def table(self, name: str) -> str:
         """A table's qualified name."""
@@ -56,6 +56,19 @@ class Store:
             if self._client is None:
                 self._client = await self._new_client()
             self._users += 1
+
+    async def shared(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Wait for `work`, done once for all who ask while it is under way. Raises what it raises."""
+        # Any: a coroutine's send types are not ours
+        if self._shared is None:
+            self._shared = asyncio.create_task(work())
+            self._shared.add_done_callback(self._forget_shared)
+        await asyncio.shield(self._shared)
+
+    def _forget_shared(self, task: asyncio.Task[object]) -> None:
+        self._shared = None
+        if not task.cancelled():
+            task.exception()  # seen: those who waited have it, if there are any left
 
     async def release(self) -> None:
         """The last user closes the client."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +38,7 @@ class ClickHouseTable:
         if not self._connected:
             await self.store.connect()
             self._connected = True
-        async with self.store.migrating:  # the first table of the process does it, the others find it done
-            await migrate(self.store)
+        await self.store.shared(partial(migrate, self.store))
         if self.claim is not None:
             await self.claim.hold()
 
@@ -107,12 +107,14 @@ class ClickHouseTable:
             found |= {Identity(str(who), *(int(value) for value in rest)) for who, *rest in rows}
         return found
 
-    async def logs_of(self, partition: int) -> list[LogFacts]:
+    async def logs(self) -> dict[int, list[LogFacts]]:
         rows = await self.store.query(
-            f"SELECT k_log, max(k_off) FROM {self._name} WHERE k_part = {partition} GROUP BY k_log",
-            deadline=RECOVERY_S,
+            f"SELECT k_part, k_log, max(k_off) FROM {self._name} GROUP BY k_part, k_log", deadline=RECOVERY_S
         )
-        return [LogFacts(str(log), int(newest)) for log, newest in rows]
+        found: dict[int, list[LogFacts]] = {}
+        for partition, log, newest in rows:
+            found.setdefault(int(partition), []).append(LogFacts(str(log), int(newest)))
+        return found
 
     async def marks_outside(self, partition: int, windows: Iterable[Recheck]) -> dict[str, Mark]:
         parameters: dict[str, str] = {}

@@ -66,8 +66,8 @@ class TableAccess(Protocol):
     async def present_identities(self, partition: int, rechecks: Sequence[Recheck]) -> set[Identity]:
         """Identities of the rows in these ranges."""
 
-    async def logs_of(self, partition: int) -> list[LogFacts]:
-        """The logs of which rows of this partition are there, with the newest offset of each."""
+    async def logs(self) -> dict[int, list[LogFacts]]:
+        """For each partition that has rows, the logs they come from, with the newest offset of each."""
 
     async def marks_outside(self, partition: int, windows: Iterable[Recheck]) -> dict[str, Mark]:
         """The newest identity of each writer among this partition's rows outside of `windows`."""

@@ -135,13 +135,16 @@ class FakeTable:
         self._alive()
         return {row.identity for row in self._rechecked(partition, rechecks)}
 
-    async def logs_of(self, partition: int) -> list[LogFacts]:
+    async def logs(self) -> dict[int, list[LogFacts]]:
         self._alive()
-        newest: dict[str, int] = {}
+        newest: dict[tuple[int, str], int] = {}
         for row in self.rows:
-            if row.partition == partition:
-                newest[row.log_id] = max(row.offset, newest.get(row.log_id, -1))
-        return [LogFacts(log_id, offset) for log_id, offset in newest.items()]
+            key = row.partition, row.log_id
+            newest[key] = max(row.offset, newest.get(key, -1))
+        found: dict[int, list[LogFacts]] = {}
+        for (partition, log_id), offset in newest.items():
+            found.setdefault(partition, []).append(LogFacts(log_id, offset))
+        return found
 
     async def marks_outside(self, partition: int, windows: Iterable[Recheck]) -> dict[str, Mark]:
         self._alive()
