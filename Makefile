@@ -27,6 +27,7 @@ help:
 
 # No stamp of make's: it knows itself what every kernel was compiled from, and ends at once when nothing changed.
 kernels: | .venv/.run
+	@$(PYTHON) -m compileall -q config pipeline_orchestrator infrastructure manage validate
 	@$(PYTHON) -m pipeline_orchestrator.kernels
 
 .venv/.services: $(SETUP) infrastructure/services/pom.xml infrastructure/services/jars.sha256 | .venv/.run

@@ -119,13 +119,13 @@ venv() {
     esac
     say "installing $requirements into .venv: 1.3 GB there, a minute or more"
     if command -v uv >/dev/null 2>&1; then
-        uv pip install --python .venv/bin/python --require-hashes -r "$requirements"
+        uv pip install --compile-bytecode --python .venv/bin/python --require-hashes -r "$requirements"
         return
     fi
     # The status of the left side of the pipe, which POSIX sh does not keep.
     code=$({
         {
-            .venv/bin/python -m pip install --disable-pip-version-check --no-input --progress-bar off \
+            .venv/bin/python -m pip install --disable-pip-version-check --no-input --progress-bar off --compile \
                 --require-hashes -r "$requirements" 3>&- && echo 0 >&3 || echo $? >&3
         } | show_fetched "$requirements" >&2
     } 3>&1)

@@ -120,3 +120,14 @@ def test_a_missing_redis_server_is_named_with_the_one_command(bin_: Path, setup:
     assert "Try: sudo apt-get install -y redis-server" in done.stderr
     program(bin_ / "redis-server", "exit 0")
     assert setup("redis").returncode == 0
+
+
+def test_packages_are_compiled_when_they_are_installed_and_not_at_every_start(bin_: Path, setup: Setup) -> None:
+    # Without it every start compiles numba's modules anew where PYTHONDONTWRITEBYTECODE is set: seconds.
+    venv = bin_.parent / "project" / ".venv" / "bin" / "python"
+    python_of(venv, "3.11.9", pip=f'echo "$*" >{bin_.parent}/pip; echo "Collecting one==1"')
+    assert setup("venv", "run").returncode == 0
+    assert "--compile" in (bin_.parent / "pip").read_text().split()
+    program(bin_ / "uv", f'echo "$*" >{bin_.parent}/uv')
+    assert setup("venv", "run").returncode == 0
+    assert "--compile-bytecode" in (bin_.parent / "uv").read_text().split()
