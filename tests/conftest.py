@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,10 @@ def reference() -> Path:
 
 
 def pytest_configure() -> None:
-    """No test runs on kernels that were compiled from older sources."""
+    """No test runs on kernels that were compiled from older sources, nor with a Ctrl-C that its children ignore."""
     forget_stale(PROJECT_ROOT)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what runs in its background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:

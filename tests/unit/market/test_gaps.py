@@ -62,9 +62,8 @@ def test_lines_of_the_feed_are_no_documents() -> None:
     assert read_document(b'{"a":1}') == {"a": 1}
 
 
-def test_the_market_is_always_open_and_bars_lie_on_the_utc_grid() -> None:
+def test_bars_lie_on_the_utc_grid() -> None:
     calendar = calendar_named("24x7")
-    assert calendar.in_session(0)
     assert calendar.bar_begin(61_999_999, 60_000_000) == 60_000_000
     assert calendar.bar_begin(-1, 1_000_000) == -1_000_000
     with pytest.raises(KeyError, match="24x7"):
