@@ -13,7 +13,8 @@ from config.sections import Settings
 from config.settings import reveal
 from pipeline_orchestrator.component import ComponentSpec, Placement
 
-BEHIND = 10  # nice value of what only collects: on a full machine features come before their storage
+BEHIND = 10  # nice value of what only collects: on a full machine features come before their storage;
+# not before the embedded broker, which forgets what is read too late
 
 
 def specs_for(settings: Settings, state_dir: Path) -> tuple[ComponentSpec, ...]:
@@ -31,8 +32,9 @@ def specs_for(settings: Settings, state_dir: Path) -> tuple[ComponentSpec, ...]:
             id=f"{kind}/{instance}", kind="stage", builder=kind, config=config, depends_on=depends_on, nice=nice
         )
 
-    storage = [stage("storage", i, below, BEHIND) for i in range(settings.storage.instances)]
-    cache = stage("cache", 0, below, BEHIND)
+    nice = 0 if settings.services.mode == "embedded" else BEHIND
+    storage = [stage("storage", i, below, nice) for i in range(settings.storage.instances)]
+    cache = stage("cache", 0, below, nice)
     sinks = (*(spec.id for spec in storage), cache.id)
     processing = [stage("processing", i, sinks) for i in range(settings.processing.instances)]
     ingestion = stage("ingestion", 0, tuple(spec.id for spec in processing))
