@@ -115,7 +115,7 @@ class DemoSession:
             "differences": differences,
             "first_trade_seconds": first,
             "account": account_document(account),
-            "state_dir": None if self.temporary and not differences else str(self.state),
+            "state_dir": None if self.temporary and (account is None or not differences) else str(self.state),
         }
         if self._drawn:
             self.terminal.redraw("")
@@ -138,6 +138,7 @@ def box(settings: Settings, wished: Document) -> list[str]:
         "Demo: embedded feed, broker, stores. Not for production.",
         f"feed        simulator ({market})  {feed.host}:{feed.level1_port} and :{feed.port}",
         f"kafka       mock broker, in memory    {settings.kafka.bootstrap_servers}",
+        "            keeps the newest 5 MiB of each partition: rates of a real broker need make services",
         f"clickhouse  chDB behind HTTP          {settings.clickhouse.host}:{settings.clickhouse.port}",
         f"redis       redis-server, in memory   {settings.redis.host}:{settings.redis.port}",
     ]

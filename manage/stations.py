@@ -277,7 +277,15 @@ class Account:
             expected = spooled.lines - spooled.clock + spooled.facts
             if expected != stored.distinct + stored.dead:
                 reached = stored.distinct + stored.dead
-                found.append(f"spooled {expected:,} lines and facts without clock lines, but {reached:,} in ClickHouse")
+                why = ""
+                if logged is not None and logged.forgotten and reached < expected:
+                    why = (
+                        f": the embedded broker dropped its oldest records, {logged.forgotten:,} so far, some of them"
+                        " unread; the spool has the lines. A lower --rate or --speed, or make services, loses none"
+                    )
+                found.append(
+                    f"spooled {expected:,} lines and facts without clock lines, but {reached:,} in ClickHouse{why}"
+                )
         if stored is not None and stored.events != stored.distinct:
             found.append(f"{stored.events - stored.distinct:,} rows stand twice in ClickHouse")
         if self.cached is not None and self.cached.different:

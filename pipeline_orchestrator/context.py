@@ -80,7 +80,8 @@ class ComponentContext:
         self.meter.observe(name, seconds, weight)
 
     def event(self, level: str, event: str, **fields: Any) -> None:  # Any: log fields are JSON-able values
-        admitted = self._limiter.admit(LogEvent(self._clock.wall_ns() // 1000, level, self.id, event, fields))
+        key = f"{event} {fields.get('part', '')}"  # what one part says does not silence another
+        admitted = self._limiter.admit(LogEvent(self._clock.wall_ns() // 1000, level, self.id, event, fields), key)
         if admitted is not None:
             self.say(admitted)
 

@@ -160,7 +160,7 @@ def build_processing(config: Mapping[str, Any]) -> Component:  # Any: parsed JSO
         pace_seconds=w.settings.kafka.linger_ms / 1000,
     )
     figures.source = source
-    stage = Stage(source, [processor], sink, source_name="kafka", sink_name="kafka", prepare=w.topics, on_tick=figures)
+    stage = Stage(source, [processor], sink, source_name="kafka", sink_name="kafka", prepare=w.alone, on_tick=figures)
     return Closing(stage, partial(asyncio.to_thread, processor.close))
 
 

@@ -114,18 +114,25 @@ async def run_component(launch: Launch, channel: Channel, *, own_process: bool =
         raise
     except Exception as error:  # the one place where a component's error becomes an event
         context.event("ERROR", "component_raised", error=one_line(error), at=where(error))
+        await _end(beats)
         channel.send(Ended("raised", one_line(error), getattr(error, "next_step", "")))
         return 1
     else:
+        await _end(beats)
         channel.send(Ended("drained" if context.drain.is_set() else "returned"))
         return 0
     finally:
-        commands.cancel()
-        beats.cancel()
-        await asyncio.gather(beats, commands, return_exceptions=True)
+        await _end(beats, commands)
         if bridge is not None:
             logging.getLogger().removeHandler(bridge)
         await channel.close()
+
+
+async def _end(*tasks: asyncio.Task[None]) -> None:
+    """Beats end with one more, so that the last figures come before the last word."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _until_end(component: Component, context: ComponentContext, commands: asyncio.Task[None]) -> None:

@@ -47,6 +47,8 @@ def demo(
 
     prepared.redis_server()
     prepared.kernels(terminal)
+    if replay:
+        _check_files(Path(replay))
     say = terminal.text if terminal.for_people else terminal.note
     say("Demo: starting an embedded feed, broker and stores")
     from manage.demo_session import DemoSession
@@ -56,6 +58,15 @@ def demo(
         wished = {"replay": [str(Path(replay).resolve())], "speed": speed}
     session = DemoSession(terminal, wished, count, duration, Path(state_dir).resolve() if state_dir else None)
     return session.run()
+
+
+def _check_files(message_file: Path) -> None:
+    from infrastructure.simulator.lobster_files import LobsterError, load
+
+    try:
+        load(message_file)
+    except (LobsterError, OSError, ValueError) as error:
+        raise click.BadParameter(str(error), param_hint="--replay") from None
 
 
 def _check_speed(speed: str) -> None:

@@ -78,7 +78,7 @@ class PartContext:
         self._outer.observe(name, seconds, weight)
 
     def event(self, level: str, event: str, **fields: Any) -> None:  # Any: log fields are JSON-able values
-        self._outer.event(level, event, **fields)
+        self._outer.event(level, event, **{**self._label(), **fields})
 
     def _label(self) -> dict[str, str]:
         return {"part": self.name} if self.name else {}

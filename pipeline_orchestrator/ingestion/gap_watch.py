@@ -43,6 +43,7 @@ class GapWatch:
         valid = symbols.is_valid() if symbols.null_count else None
         watches = self.journal.ledger.watches.get(connection, {})
         names: list[str] = symbols.dictionary.to_pylist()
+        found: list[tuple[int, str, npt.NDArray[np.int64]]] = []
         for code, name in enumerate(names):
             if name not in waiting or name not in watches:
                 continue
@@ -50,7 +51,9 @@ class GapWatch:
             if valid is not None and code == 0:
                 hits = np.array([row for row in hits.tolist() if valid[row].as_py()], dtype=np.int64)
             if len(hits):
-                self.journal.gap_ends(connection, name, self._place(connection, rows, hits, seq, chunk))
+                found.append((int(seq[hits[0]]), name, hits))
+        for _, name, hits in sorted(found, key=lambda each: each[0]):  # so that the latest line closes the gap for all
+            self.journal.gap_ends(connection, name, self._place(connection, rows, hits, seq, chunk))
 
     def _place(
         self, connection: str, rows: pa.RecordBatch, hits: npt.NDArray[np.int64], seq: npt.NDArray[np.int64], chunk: Any

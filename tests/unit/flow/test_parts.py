@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_orchestrator.channel import Report, Said
 from pipeline_orchestrator.component import Context
+from pipeline_orchestrator.context import ComponentContext
 from pipeline_orchestrator.flow.parts import Part, Parts
 from tests.doubles.context import FakeContext
 
@@ -83,3 +85,32 @@ async def test_failing_part_ends_the_component_with_its_error(tmp_path: Path) ->
     with pytest.raises(ExceptionGroup) as caught:
         await asyncio.wait_for(Parts([Part("a", until_drain), Part("b", broken)]).run(FakeContext(tmp_path)), 5)
     assert caught.group_contains(ValueError, match="broken")
+
+
+class Keeping:
+    """A channel that keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[Report] = []
+
+    def send(self, message: Report) -> bool:
+        self.sent.append(message)
+        return True
+
+    async def receive(self) -> None:
+        """Nobody commands."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+async def test_what_a_part_says_names_the_part_and_silences_no_other(tmp_path: Path) -> None:
+    async def wiped(part: Context) -> None:
+        part.event("WARNING", "store_wiped", detail="new table")
+        part.ready()
+
+    channel = Keeping()
+    context = ComponentContext("storage/0", 1, tmp_path, channel)
+    context.drain.set()
+    await asyncio.wait_for(Parts([Part("bars", wiped), Part("events", wiped)]).run(context), 5)
+    assert [said.fields["part"] for said in channel.sent if isinstance(said, Said)] == ["bars", "events"]

@@ -78,6 +78,20 @@ async def test_a_gap_ends_at_the_time_of_the_first_line_after_it(
     assert gap["closed"]["to"] == gap["end"]["to"]
 
 
+async def test_the_row_for_all_ends_with_the_latest_symbol_of_a_batch(tmp_path: Path) -> None:
+    async with FakeFeed() as feed, Running(feed, tmp_path, ("AAPL", "TSLA"), level2=False) as it:
+        first = await feed.watched("level1", symbols=2)
+        first.send(BEFORE1)  # AAPL is the first symbol that the parser has seen
+        await it.sink.until(lambda: any(row["kind"] == "quote" for row in it.sink.rows))
+        await first.cut(reset=True)
+        second = await feed.watched("level1", symbols=2, connections=2)
+        second.send(quote("TSLA", time="09:59:59.5") + quote("AAPL", time="09:59:59.5"))  # one read, one batch
+        await it.sink.until(lambda: any(fact["phase"] == "closed" for fact in it.sink.facts("gap")))
+    ends = {fact["symbol"]: fact["to"]["seq"] for fact in it.sink.facts("gap") if fact["phase"] == "end"}
+    closed = next(fact for fact in it.sink.facts("gap") if fact["phase"] == "closed")
+    assert closed["to"]["seq"] == ends["AAPL"] == ends["TSLA"] + 1
+
+
 async def test_a_gap_never_ends_before_it_began(tmp_path: Path) -> None:
     gap, _ = await ends(tmp_path, "level1", BEFORE1, summary(Bid="1.5", Bid_Time="09:30:00"))
     assert gap["end"]["to"]["event_time_us"] == gap["begin"]["from"]["event_time_us"]

@@ -336,6 +336,7 @@ def test_only_verbs_that_read_the_settings_refuse_a_wrong_variable(tmp_path: Pat
         (["demo", "--duration", "-5s"], "'-5s' is not a duration"),
         (["demo", "--duration", "nan"], "'nan' is not a duration"),
         (["demo", "--replay", __file__, "--speed", "0x"], "'0x' is no speed"),
+        (["demo", "--replay", __file__], "test_output.py is not SYMBOL_DATE_..._message_..."),
         (["monitor", "--duration", "0"], "'0' is no time at all"),
         (["start", "--simulate", "--rate", "nan"], "nan is not between 0 and 1,000,000,000 lines per second"),
         (["restart", "--simulate", "--rate", "-1"], "-1 is not between 0 and 1,000,000,000 lines per second"),

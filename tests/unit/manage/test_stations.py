@@ -96,6 +96,11 @@ def test_each_difference_is_named(account: Account, named: str) -> None:
 def test_what_the_embedded_broker_forgot_is_judged_by_spool_and_store() -> None:
     forgetful = changed(logged=Logged(distinct=40, clock=3, dead=1, forgotten=90))
     assert forgetful.differences() == []
+    short = changed(logged=Logged(distinct=40, clock=3, dead=1, forgotten=90), stored=Stored(events=9, distinct=9))
+    (named,) = [
+        difference for difference in short.differences() if "in ClickHouse" in difference and "lines" in difference
+    ]
+    assert "the embedded broker dropped its oldest records, 90 so far" in named
 
 
 async def test_redis_is_compared_with_the_newest_record() -> None:
