@@ -143,7 +143,10 @@ def _read(buf: Any, a: int, b: int, reader: int) -> tuple[int, int]:  # Any: arr
         return take.day_code(buf, a, b)
     if reader == _R_LETTER:
         return take.correction_letter(buf, a, b)
-    return take.basis(buf, a, b)
+    value, status = take.basis(buf, a, b)
+    if status > 0 and reader != _R_CONTENTS:  # the type of a corrected trade: one that is unknown is none
+        return 0, NULL
+    return value, status
 
 
 @njit(cache=True, error_model="numpy")

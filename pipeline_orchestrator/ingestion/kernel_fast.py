@@ -193,7 +193,10 @@ def fast_line(
             begin = at
             while buf[at] != _COMMA and buf[at] != _LF and buf[at] != _CR:
                 at += 1
-            slots[V, slot], slots[S, slot] = take.basis(buf, begin, at)
+            value, status = take.basis(buf, begin, at)
+            if status > 0:
+                return GIVEN_BACK
+            slots[V, slot], slots[S, slot] = value, status
         elif reader == _SIDE:
             if first not in (65, 66):
                 return GIVEN_BACK

@@ -301,13 +301,16 @@ def correction_letter(buf: Any, a: int, b: int) -> tuple[int, int]:  # Any: arra
 
 @njit(cache=True, error_model="numpy")
 def basis(buf: Any, a: int, b: int) -> tuple[int, int]:  # Any: arrays inside kernels
-    """C before E before O among some letters, as codes of market.events.BASES; null where there is none."""
+    """C before E before O among letters, as codes of market.events.BASES; null where there is none of them."""
     found, status = 0, NULL
     for i in range(a, b):
-        letter = buf[i]
+        letter = int(buf[i]) & 0xDF  # upper case
+        if letter < 65 or letter > 90:
+            return 0, BAD_VALUE
+        letter = int(buf[i])
         if letter == 67:
-            return 0, 0
-        if letter == 69:
+            found, status = 0, 0
+        elif letter == 69 and (status == NULL or found == 2):
             found, status = 1, 0
         elif letter == 79 and status == NULL:
             found, status = 2, 0

@@ -15,7 +15,7 @@ REASONS: Final = (
     "overflow",  # does not fit the column
     "bad_time",
     "bad_date",
-    "bad_value",  # side, correction or day code outside its set
+    "bad_value",  # side, correction, day code or Message Contents outside its set
     "bad_text",  # conditions or participant not printable ASCII, or longer than 64 characters
     "oversize",  # line longer than 64 KiB; its head is kept
     "bad_fact",  # an own fact that cannot be read back

@@ -161,7 +161,10 @@ def _update(line: bytes, fields: list[bytes], context: ParserContext, recv_us: i
         raise LineError(reasons.MISSING_FIELD)
     basis = ""
     if fields[0] == b"Q" and where[lay.T_PRICE] >= 0 and where[lay.T_SIZE] >= 0:
-        basis = next((letter for letter in "CEO" if letter.encode() in text(lay.T_CONTENTS)), "")
+        contents = text(lay.T_CONTENTS)
+        if contents and not contents.isalpha():
+            raise LineError(reasons.BAD_VALUE)
+        basis = next((letter for letter in "CEO" if letter.encode() in contents), "")
     event: Event = {"kind": "trade" if basis else "quote", "symbol": symbol, "summary": fields[0] == b"P"}
     event["bid"] = take.price(text(lay.T_BID))
     event["bid_size"] = take.integer(text(lay.T_BID_SIZE))

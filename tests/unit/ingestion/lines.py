@@ -102,7 +102,7 @@ dates = st.sampled_from(
 )
 day_codes = st.one_of(st.sampled_from([b"", b"0", b"1", b"02", b"31", b"32", b"-1", b"x"]))
 texts = st.sampled_from([b"", b"01", b"873D17", b"NSDQ", b"MD01", b"\xff", b"A B", b"Z" * 64, b"Z" * 65])
-contents = st.sampled_from([b"", b"ba", b"C", b"Cbaohlcv", b"E", b"O", b"OE", b"xC", b"v", b"b"])
+contents = st.sampled_from([b"", b"ba", b"C", b"Cbaohlcv", b"E", b"O", b"OE", b"xC", b"v", b"b", b"C1", b"\xffb", b" "])
 sides = st.sampled_from([b"A", b"B", b"A", b"B", b"S", b"", b"AB"])
 delays = st.sampled_from([b"", b"", b"", b"0", b"15", b"x", b"-1"])
 letters = st.sampled_from([b"I", b"X", b"", b"Z"])

@@ -42,6 +42,17 @@ def test_a_trade_that_ends_before_its_price_and_size_is_refused() -> None:
     assert event(b",".join(fields[: sized + 1]))["kind"] == "trade"
 
 
+@pytest.mark.parametrize("contents", [b"\xff\x00zzz", b"C1", b"b a", b"-", b"ba\x80"])
+def test_an_update_whose_contents_are_no_letters_is_refused(contents: bytes) -> None:
+    with pytest.raises(LineError) as error:
+        event(FULL.replace(b",C,", b"," + contents + b",", 1))
+    assert error.value.reason == "bad_value"
+
+
+def test_letters_of_a_newer_client_are_no_fault() -> None:
+    assert event(FULL.replace(b",C,", b",xbz,", 1))["kind"] == "quote"
+
+
 def test_more_fields_than_the_layout_are_no_fault() -> None:
     layout = (SYMBOL, "Message Contents", "Bid", "Ask")
     for line in (b"Q,AAPL,b,1.5,", b"Q,AAPL,b,1.5", b"Q,AAPL,b,1.5,,", b"Q,AAPL,b,1.5,,7,x,,,"):
