@@ -25,6 +25,7 @@ from manage.instance import locked, socket_of, state_argument
 from manage.interrupts import goes_on
 from pipeline_orchestrator.supervisor.child_environment import child_environment, python_command
 
+FEED_SECONDS = 3.0  # what is ready is said at the latest so long after, whether the feed is known or not
 POLL_SECONDS = 0.1
 BIND_SECONDS = 20.0
 GONE_SECONDS = 5.0
@@ -176,6 +177,7 @@ def await_ready(request: Request, timeout: float, say: Callable[[str, Document],
     """
     control = Control(socket_of(request.state))
     began = time.monotonic()
+    ready = 0.0
     seen: dict[str, str] = {}
     while True:
         try:
@@ -198,7 +200,9 @@ def await_ready(request: Request, timeout: float, say: Callable[[str, Document],
                 seen[name] = component["state"]
                 say(name, component)
         if document.get("status") in READY:
-            return document
+            ready = ready or time.monotonic()
+            if feed_is_known(document, request) or time.monotonic() - ready >= FEED_SECONDS:
+                return document
         if document.get("status") == "stopping":
             if not last_cause(request.log_directory):
                 raise CliError(
@@ -213,6 +217,14 @@ def await_ready(request: Request, timeout: float, say: Callable[[str, Document],
         if waited >= timeout:
             raise _late(components, timeout, request.state)
         time.sleep(POLL_SECONDS)
+
+
+def feed_is_known(document: Document, request: Request) -> bool:
+    """Is the feed there or not; a simulated one comes up last, and is waited for. True where nothing says."""
+    feed: Mapping[str, object] | None = (document.get("infrastructure_status") or {}).get("iqfeed")
+    if feed is None:
+        return True
+    return feed.get("state") == "ok" if request.options.get("simulate") else feed.get("state") != "unknown"
 
 
 def _unreachable(document: Document) -> CliError | None:

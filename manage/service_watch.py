@@ -1,7 +1,7 @@
 """Asks every service from outside, every two seconds, and reports what it saw for `infrastructure_status`.
 
 The feed is not asked: each connection would be one more client of IQConnect. What the ingestion components know of
-their own connections is passed on instead.
+their own connections is passed on instead, every half second.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pipeline_orchestrator.status import ComponentStatus, PipelineSnapshot, Serv
 from validate import probes
 
 INTERVAL_SECONDS = 2.0
+FEED_SECONDS = 0.5
 TIMEOUT_SECONDS = 1.5
 SLOW_MS = 250.0
 
@@ -38,11 +39,13 @@ class ServiceWatch:
         self.settings, self.board = settings, board
 
     async def run(self) -> None:
-        """Probe all services side by side, then wait out the interval."""
+        """Probe all services side by side, then wait out the interval; the feed meanwhile."""
         while True:
-            began = time.monotonic()
+            due = time.monotonic() + INTERVAL_SECONDS
             await self.look()
-            await asyncio.sleep(max(0.1, INTERVAL_SECONDS - (time.monotonic() - began)))
+            while (left := due - time.monotonic()) > 0:
+                await asyncio.sleep(min(FEED_SECONDS, left))
+                self.look_at_feed()
 
     async def look(self) -> None:
         """One round."""
@@ -55,7 +58,11 @@ class ServiceWatch:
         answers = await asyncio.gather(*questions.values())
         for name, answer in zip(questions, answers, strict=True):
             self.board.report_service(name, judged(answer, settings.services.mode))
-        self.board.report_service("iqfeed", feed_status(settings, self.board.snapshot()))
+        self.look_at_feed()
+
+    def look_at_feed(self) -> None:
+        """What the newest snapshot says of the feed."""
+        self.board.report_service("iqfeed", feed_status(self.settings, self.board.snapshot()))
 
 
 def judged(answer: probes.Answer, mode: str) -> ServiceStatus:

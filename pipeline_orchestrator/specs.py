@@ -13,7 +13,7 @@ from config.sections import Settings
 from config.settings import reveal
 from pipeline_orchestrator.component import ComponentSpec, Placement
 
-BEHIND = 10  # nice value of what only collects: on a full machine features come before their storage;
+BEHIND = 5  # nice value of what only collects: on a full machine features come before their storage;
 # not before the embedded broker, which forgets what is read too late
 
 

@@ -64,6 +64,8 @@ class FakePipeline:
         name = self.script.get("unreachable")
         if name:
             document["infrastructure_status"][name].update(state="unreachable", mode="local", address="localhost:9092")
+        if document["infrastructure_status"]["iqfeed"]["state"] == "unknown":
+            document["infrastructure_status"]["iqfeed"].update(state="ok")  # or every start waits for it
         return document
 
 

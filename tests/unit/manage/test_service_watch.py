@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from config.sections import Settings
 from config.settings import settings_from
+from manage.daemon import Request
+from manage.daemonize import feed_is_known
 from manage.service_watch import feed_status
 from pipeline_orchestrator.channel import Beat
 from pipeline_orchestrator.lifecycle import State
@@ -86,3 +91,21 @@ def test_a_reader_that_has_not_told_of_its_connections_and_none_at_all_are_told_
     stand.beat("ingestion/0", {"spool_bytes": 1})
     assert stand.seen("ingestion/0").detail == "ingestion/0 is running, it has not told of its connections yet"
     assert stand.seen().detail == "no ingestion component that could say it"
+
+
+@pytest.mark.parametrize(
+    ("state", "options", "known"),
+    [
+        ("ok", {}, True),
+        ("unreachable", {}, True),  # no feed is a state, and the start is over
+        ("unknown", {}, False),
+        ("ok", {"simulate": {"rate": None}}, True),
+        ("unreachable", {"simulate": {"rate": None}}, False),  # ours comes up last
+    ],
+)
+def test_a_start_is_over_when_its_feed_is_known_and_its_own_one_is_there(
+    state: str, options: dict[str, Any], known: bool, tmp_path: Path
+) -> None:
+    document = {"infrastructure_status": {"iqfeed": {"state": state}}}
+    assert feed_is_known(document, Request(Settings(), tmp_path, "", options)) is known
+    assert feed_is_known({}, Request(Settings(), tmp_path, "", options))

@@ -10,7 +10,7 @@ from config.sections import KafkaConfig, ServicesConfig, Settings
 from pipeline_orchestrator.specs import specs_for
 
 
-@pytest.mark.parametrize(("mode", "nice"), [("local", 10), ("external", 10), ("embedded", 0)])
+@pytest.mark.parametrize(("mode", "nice"), [("local", 5), ("external", 5), ("embedded", 0)])
 def test_what_collects_stands_back_unless_the_broker_forgets(mode: str, nice: int, tmp_path: Path) -> None:
     settings = Settings(
         services=ServicesConfig(mode=mode),  # type: ignore[arg-type]  # one of its literals
