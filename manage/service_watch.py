@@ -18,6 +18,8 @@ from validate import probes
 
 INTERVAL_SECONDS = 2.0
 FEED_SECONDS = 0.5
+PAUSE_SECONDS = 0.1
+"""At least so long after each round, however long it took."""
 TIMEOUT_SECONDS = 1.5
 SLOW_MS = 250.0
 
@@ -43,9 +45,11 @@ class ServiceWatch:
         while True:
             due = time.monotonic() + INTERVAL_SECONDS
             await self.look()
-            while (left := due - time.monotonic()) > 0:
+            left = max(PAUSE_SECONDS, due - time.monotonic())
+            while left > 0:
                 await asyncio.sleep(min(FEED_SECONDS, left))
                 self.look_at_feed()
+                left = due - time.monotonic()
 
     async def look(self) -> None:
         """One round."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from config.sections import Settings
 from config.settings import settings_from
+from manage import service_watch
 from manage.daemon import Request
 from manage.daemonize import feed_is_known
-from manage.service_watch import feed_status
+from manage.service_watch import INTERVAL_SECONDS, ServiceWatch, feed_status
 from pipeline_orchestrator.channel import Beat
 from pipeline_orchestrator.lifecycle import State
 from pipeline_orchestrator.status import ComponentState, PipelineSnapshot, ServiceStatus
@@ -109,3 +111,42 @@ def test_a_start_is_over_when_its_feed_is_known_and_its_own_one_is_there(
     document = {"infrastructure_status": {"iqfeed": {"state": state}}}
     assert feed_is_known(document, Request(Settings(), tmp_path, "", options)) is known
     assert feed_is_known({}, Request(Settings(), tmp_path, "", options))
+
+
+class OverError(Exception):
+    """Three rounds are done."""
+
+
+class Slow(ServiceWatch):
+    """Each round takes `takes` seconds of a clock that stands still otherwise."""
+
+    def __init__(self, takes: float) -> None:
+        self.clock, self.takes, self.done = FakeClock(), takes, ""
+
+    async def look(self) -> None:
+        if self.done.count("L") == 3:
+            raise OverError
+        self.done += "L"
+        self.clock.advance(self.takes)
+
+    def look_at_feed(self) -> None:
+        self.done += "f"
+
+    async def sleep(self, seconds: float) -> None:
+        assert seconds >= 0.1
+        self.done += "."
+        self.clock.advance(seconds)
+
+
+@pytest.mark.parametrize(
+    ("takes", "rounds"), [(0.0, "L.f.f.f.f" * 3), (INTERVAL_SECONDS, "L.f" * 3), (4.5, "L.f" * 3), (1.99, "L.f" * 3)]
+)
+async def test_every_round_ends_with_a_pause_however_long_it_took(
+    monkeypatch: pytest.MonkeyPatch, takes: float, rounds: str
+) -> None:
+    watch = Slow(takes)
+    monkeypatch.setattr(service_watch, "time", SimpleNamespace(monotonic=lambda: watch.clock.monotonic_ns() / 1e9))
+    monkeypatch.setattr(service_watch, "asyncio", SimpleNamespace(sleep=watch.sleep))
+    with pytest.raises(OverError):
+        await watch.run()
+    assert watch.done == rounds
