@@ -53,9 +53,10 @@ class KafkaFetch:
     Order: `open`, `seek`, then `fetch` again and again, `close`. `fetch` may be cancelled without loss. A real broker
     answers a waiting fetch as soon as there is something: kafka.fetch_max_wait_ms bounds the idle wait only. The
     embedded one sleeps the whole wait whatever comes, so the wait is EMBEDDED_WAIT_MS there, and while nothing comes
-    it doubles up to EMBEDDED_IDLE_MS. A reader that collects anyway asks only every `pace_seconds` while little comes:
-    an answer per record batch would cost the broker, and this process, more than the records do. (Not on the embedded
-    one: its answers hold one record batch of a partition each, so whoever asks rarely falls behind.)
+    it doubles up to EMBEDDED_IDLE_MS. A reader that collects anyway asks only every `pace_seconds` while little comes,
+    each leader by its own answers: an answer per record batch would cost the broker, and this process, more than the
+    records do. (Not on the embedded one: its answers hold one record batch of a partition each, so whoever asks rarely
+    falls behind.)
     """
 
     def __init__(
@@ -69,13 +70,13 @@ class KafkaFetch:
     ) -> None:
         self._kafka, self._topic, self._partitions = kafka, topic, tuple(partitions)
         self._max_bytes = max_bytes
-        self._pause = 0.0  # before the next request
         longest = kafka.fetch_max_wait_ms
         embedded = is_embedded(kafka)
         self._pace_seconds = 0.0 if embedded else pace_seconds
         self._shortest_ms = min(EMBEDDED_WAIT_MS, longest) if embedded else longest
         self._longest_ms = min(EMBEDDED_IDLE_MS, longest) if embedded else longest
-        self._wait_ms = self._shortest_ms
+        self._pauses: dict[int, float] = {}  # by leader: seconds before its next request; absent = none
+        self._waits_ms: dict[int, int] = {}  # by leader: what its next request may wait; absent = the shortest
         self._client: AIOKafkaClient | None = None
         self._under_way: dict[asyncio.Task[list[RecordSet]], list[int]] = {}
         self._positions: dict[int, int] = {}
@@ -198,11 +199,12 @@ class KafkaFetch:
 
     async def _fetch_from(self, leader: int, partitions: list[int]) -> list[RecordSet]:
         assert self._client is not None
-        if self._pause:
-            await asyncio.sleep(self._pause)
+        if pause := self._pauses.get(leader):
+            await asyncio.sleep(pause)
+        wait_ms = self._waits_ms.get(leader, self._shortest_ms)
         asked = {partition: self._positions[partition] for partition in partitions}
         request = FetchRequest(
-            self._wait_ms,
+            wait_ms,
             1,
             self._max_bytes,
             0,
@@ -223,8 +225,8 @@ class KafkaFetch:
                 if answer[-1]:
                     sets.append((partition, asked[partition], answer[-1]))
         behind = any(len(records) >= PARTITION_BYTES // 2 for _, _, records in sets)
-        self._pause = self._pace_seconds if sets and not behind else 0.0
-        self._wait_ms = self._shortest_ms if sets else min(2 * self._wait_ms, self._longest_ms)
+        self._pauses[leader] = self._pace_seconds if sets and not behind else 0.0
+        self._waits_ms[leader] = self._shortest_ms if sets else min(2 * wait_ms, self._longest_ms)
         if moved and not sets:
             return await self._refresh()
         return sets
