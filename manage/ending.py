@@ -9,6 +9,7 @@ from typing import Any
 from manage import instance
 from manage.client import Control, ControlError, DeniedError, NotRunningError, SilentError
 from manage.exits import CliError, Exit
+from manage.interrupts import interrupted
 from manage.terminal import Terminal
 
 POLL_SECONDS = 0.1
@@ -59,11 +60,9 @@ def stop_pipeline(
             killed = _kill(state, watched)
     except KeyboardInterrupt:
         where = instance.state_argument(state)
-        raise CliError(
-            f"interrupted: no longer waiting; {heard}",
-            exit_code=Exit.INTERRUPTED,
-            code="interrupted",
-            next_step=f"manage_pipeline.py status{where}    or    manage_pipeline.py stop --force{where}",
+        raise interrupted(
+            f"no longer waiting; {heard}",
+            f"manage_pipeline.py status{where}    or    manage_pipeline.py stop --force{where}",
         ) from None
     finally:
         if watched is not None:

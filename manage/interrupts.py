@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from manage.exits import CliError, Exit
 from manage.instance import state_argument
+
+
+def interrupted(message: str, next_step: str, evidence: Mapping[str, Any] | None = None) -> CliError:  # Any: JSON
+    """The one form of a verb that Ctrl-C ended: exit code 130, what became of the work, and what to type now."""
+    return CliError(
+        f"interrupted: {message}",
+        exit_code=Exit.INTERRUPTED,
+        code="interrupted",
+        evidence=evidence,
+        next_step=next_step,
+    )
 
 
 @contextmanager
@@ -16,21 +28,14 @@ def nothing_started(state: Path, instead: str = "nothing was started") -> Iterat
     try:
         yield
     except KeyboardInterrupt:
-        raise CliError(
-            f"interrupted: {instead}",
-            exit_code=Exit.INTERRUPTED,
-            code="interrupted",
-            next_step=f"manage_pipeline.py status{state_argument(state)}",
-        ) from None
+        raise interrupted(instead, f"manage_pipeline.py status{state_argument(state)}") from None
 
 
 def goes_on(state: Path, pid: int) -> CliError:
     """What Ctrl-C gets to hear while it waits for a start."""
     where = state_argument(state)
-    return CliError(
-        f"interrupted: no longer waiting; the pipeline (pid {pid}) goes on starting in the background",
-        exit_code=Exit.INTERRUPTED,
-        code="interrupted",
-        evidence={"pid": pid},
-        next_step=f"manage_pipeline.py status{where}    or    manage_pipeline.py stop{where}",
+    return interrupted(
+        f"no longer waiting; the pipeline (pid {pid}) goes on starting in the background",
+        f"manage_pipeline.py status{where}    or    manage_pipeline.py stop{where}",
+        {"pid": pid},
     )

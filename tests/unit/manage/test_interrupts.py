@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from manage import daemonize, ending, starting
+from manage.interrupts import goes_on, interrupted
 from tests.unit.manage.test_lifecycle import Run, pid_of, run, script, start  # noqa: F401 - run is a fixture
 
 
@@ -73,3 +74,19 @@ def test_interrupted_stop_says_that_it_goes_on(
     assert document["error"]["next_step"].endswith(f"manage_pipeline.py stop --force --state-dir {fake_daemon}")
     code, _, err = run("restart", "--no-validate", "--state-dir", fake_daemon)
     assert code == 130 and "goes on stopping and is not started again" in err
+
+
+def test_every_interruption_has_one_form(state: Path) -> None:
+    plain, told = interrupted("nothing was done", "type this"), goes_on(state, 7)
+    assert plain.document()["error"] == {
+        "code": "interrupted",
+        "exit_code": 130,
+        "message": "interrupted: nothing was done",
+        "evidence": {},
+        "next_step": "type this",
+    }
+    assert told.document()["error"] | {"message": "", "evidence": {}, "next_step": ""} == plain.document()["error"] | {
+        "message": "",
+        "next_step": "",
+    }
+    assert str(told).startswith("interrupted: ") and told.evidence == {"pid": 7}
