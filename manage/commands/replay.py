@@ -68,7 +68,7 @@ def replay(
             "spool segments and LOBSTER pairs cannot be mixed in one replay",
             exit_code=Exit.USAGE,
             code="usage",
-            next_step="replay --help",
+            next_step="manage_pipeline.py replay --help",
         )
     try:
         if vendor:
@@ -78,7 +78,7 @@ def replay(
 
             summary = replay_spool(settings, files, output, topics)
     except (ValueError, OSError) as error:
-        raise CliError(str(error), code="cannot_replay", next_step="replay --help") from error
+        raise CliError(str(error), code="cannot_replay", next_step="manage_pipeline.py replay --help") from error
     document = {
         "directory": str(output),
         "events": summary.events,

@@ -54,7 +54,9 @@ def simulate(terminal: Terminal, **flags: Any) -> None:  # Any: click values
         config, seconds = _config(flags)
         document = asyncio.run(_serve(terminal, config, seconds))
     except (ConfigError, LobsterError) as error:
-        raise CliError(str(error), exit_code=Exit.USAGE, code="usage", next_step="simulate --help") from error
+        raise CliError(
+            str(error), exit_code=Exit.USAGE, code="usage", next_step="manage_pipeline.py simulate --help"
+        ) from error
     terminal.answer(document, lambda: _text(document))
 
 
@@ -117,7 +119,7 @@ def _settings_symbols() -> tuple[str, ...]:
             f"cannot read the settings for their symbols: {error}",
             exit_code=Exit.CONFIG,
             code="config",
-            next_step="name them: simulate --symbols A,B",
+            next_step="manage_pipeline.py simulate --symbols A,B",
         ) from error
 
 
@@ -150,7 +152,7 @@ async def _serve(terminal: Terminal, config: Any, seconds: float | None) -> dict
         raise CliError(
             error.strerror or str(error),
             code="cannot_listen",
-            next_step="choose other ports: --level1-port, --level2-port, --admin-port (0 = any free one)",
+            next_step="manage_pipeline.py simulate --level1-port 0 --level2-port 0 --admin-port 0",
         ) from error
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

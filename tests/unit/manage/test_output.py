@@ -347,6 +347,30 @@ def test_senseless_figures_are_wrong_usage(arguments: list[str], named: str, cap
     assert named in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["replay"],
+        ["replay", __file__],
+        ["replay", "AMZN_message_1", "spool", "-o", "out"],
+        ["parse"],
+        ["parse", __file__, "--port", "level3"],
+        ["simulate", "--rate", "fast"],
+        ["simulate", "--port", "1"],
+        ["simulate", "--symbols", "A B"],
+        ["simulate", "--duration", "soon"],
+    ],
+)
+def test_wrong_usage_names_the_help_of_its_verb_as_it_is_typed(
+    arguments: list[str], capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "AMZN_message_1").touch()
+    assert cli.main(arguments) == Exit.USAGE
+    assert capfd.readouterr().err.endswith(f"  Try: manage_pipeline.py {arguments[0]} --help\n")
+
+
 def test_yaml_form_keeps_nesting() -> None:
     value = {"a": [1, {"b": "x: y", "c": []}], "d": {}, "e": {"f": None}, "g": [[1, 2]]}
     assert list(yaml_lines(value)) == [
