@@ -27,7 +27,7 @@ OWN_FACTS = "raw IS NOT NULL AND raw LIKE '{%'"
 
 OWN_KINDS = {"subscribed", "unsubscribed"}
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(240)]
 
 Make = Callable[..., tuple[Pipeline, Simulator]]
 
@@ -136,6 +136,7 @@ def test_plain_run_stores_every_sent_line_once_and_the_cache_holds_the_newest(
     client.close()
 
 
+@pytest.mark.timeout(300)
 def test_a_million_lines_are_in_the_log_and_in_the_table(make: Make, own_kafka: RealKafka) -> None:
     symbols = tuple(f"S{number:02d}" for number in range(40))
     pipeline, simulator = make("--rate", "25000", "--lines", str(MILLION), "--seed", "5", symbols=symbols)
