@@ -11,12 +11,9 @@ from infrastructure.simulator import lobster_files
 from infrastructure.simulator.feed import Behaviour
 from infrastructure.simulator.generated import GeneratedMarket
 from infrastructure.simulator.market import Market
+from infrastructure.simulator.pace import ConfigError, parse_rate, parse_speed
 from infrastructure.simulator.replay import ReplayMarket
 from infrastructure.simulator.server import Port, admin_port, level1_port, level2_port
-
-
-class ConfigError(ValueError):
-    """A value cannot be used; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,32 +95,6 @@ class SimulatorConfig:
         return GeneratedMarket(
             self.symbols, rate=self.rate, seed=self.seed, limit=self.lines, first_tick_id=self.first_tick_id
         )
-
-
-def parse_rate(text: str) -> float | None:
-    """Lines per second: a number, `0` for idle, `max` for no limit (None). Raises ConfigError."""
-    if text.strip().lower() == "max":
-        return None
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = -1.0
-    if not 0 <= rate <= 1e9:
-        raise ConfigError(f"{text!r} is no rate: lines per second, 0 for idle, or max")
-    return rate
-
-
-def parse_speed(text: str) -> float | None:
-    """Market seconds per second: `1x`, `10x`, any number, or `max` (None). Raises ConfigError."""
-    if text.strip().lower() == "max":
-        return None
-    try:
-        speed = float(text.strip().lower().removesuffix("x"))
-    except ValueError:
-        speed = -1.0
-    if not 0 < speed <= 1e6:
-        raise ConfigError(f"{text!r} is no speed: 1x, 10x, or max")
-    return speed
 
 
 def make_symbols(count: int, first: Sequence[str] = ()) -> tuple[str, ...]:

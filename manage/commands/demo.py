@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import click
 
+from manage.exits import CliError
 from manage.options import RATE, SOME_TIME, common
 from manage.terminal import Terminal
+
+REFUSED = 2  # exit code of check_files: the files are at fault
 
 
 @click.command()
@@ -48,7 +54,7 @@ def demo(
     prepared.redis_server()
     prepared.kernels(terminal)
     if replay:
-        _check_files(Path(replay))
+        _check_files(replay)
     say = terminal.text if terminal.for_people else terminal.note
     say("Demo: starting an embedded feed, broker and stores")
     from manage.demo_session import DemoSession
@@ -60,17 +66,31 @@ def demo(
     return session.run()
 
 
-def _check_files(message_file: Path) -> None:
-    from infrastructure.simulator.lobster_files import LobsterError, load
+def _check_files(message_file: str) -> None:
+    """Have a process of its own read the pair: this one becomes the supervisor, and stays without its megabytes."""
+    from pipeline_orchestrator.supervisor.child_environment import child_environment, python_command
 
-    try:
-        load(message_file)
-    except (LobsterError, OSError, ValueError) as error:
-        raise click.BadParameter(str(error), param_hint="--replay") from None
+    command = python_command("infrastructure.simulator.check_files", message_file)
+    done = subprocess.run(
+        command, env=child_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    said = done.stderr.strip()
+    if done.returncode == -signal.SIGINT:
+        raise KeyboardInterrupt
+    if done.returncode == REFUSED:
+        raise click.BadParameter(said, param_hint="--replay")
+    if done.returncode:
+        last = said.rpartition("\n")[2]
+        raise CliError(
+            f"cannot check {message_file}: exit code {done.returncode}" + (f": {last}" if last else ""),
+            code="replay_check",
+            evidence={"stderr": said},
+            next_step=shlex.join(command),
+        )
 
 
 def _check_speed(speed: str) -> None:
-    from infrastructure.simulator.config import ConfigError, parse_speed
+    from infrastructure.simulator.pace import ConfigError, parse_speed
 
     try:
         parse_speed(speed)

@@ -45,8 +45,8 @@ def simulate(terminal: Terminal, **flags: Any) -> None:  # Any: click values
     """
     import asyncio
 
-    from infrastructure.simulator.config import ConfigError
     from infrastructure.simulator.lobster_files import LobsterError
+    from infrastructure.simulator.pace import ConfigError
     from manage import prepared
 
     prepared.kernels(terminal)
@@ -62,8 +62,9 @@ def simulate(terminal: Terminal, **flags: Any) -> None:  # Any: click values
 
 def _config(flags: dict[str, Any]) -> tuple[Any, float | None]:  # Any: SimulatorConfig, imported late
     from config import durations
-    from infrastructure.simulator.config import ConfigError, SimulatorConfig, make_symbols, parse_rate, parse_speed
+    from infrastructure.simulator.config import SimulatorConfig, make_symbols
     from infrastructure.simulator.feed import Behaviour
+    from infrastructure.simulator.pace import ConfigError, parse_rate, parse_speed
 
     symbols = _names(flags["symbols"])
     if not symbols and not flags["replay"]:
@@ -100,7 +101,7 @@ def _config(flags: dict[str, Any]) -> tuple[Any, float | None]:  # Any: Simulato
 
 
 def _names(text: str) -> tuple[str, ...]:
-    from infrastructure.simulator.config import ConfigError
+    from infrastructure.simulator.pace import ConfigError
 
     names = tuple(dict.fromkeys(name.strip().upper() for name in text.split(",") if name.strip()))
     for name in names:

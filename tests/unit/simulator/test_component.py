@@ -16,8 +16,9 @@ import pytest
 from config.paths import PROJECT_ROOT
 from infrastructure.simulator import columns, fields
 from infrastructure.simulator.component import build
-from infrastructure.simulator.config import ConfigError, SimulatorConfig, make_symbols, parse_rate, parse_speed
+from infrastructure.simulator.config import SimulatorConfig, make_symbols
 from infrastructure.simulator.generated import GeneratedMarket
+from infrastructure.simulator.pace import ConfigError, parse_rate, parse_speed
 from infrastructure.simulator.replay import ReplayMarket
 from infrastructure.simulator.sent_log import SentLog
 from tests.doubles.context import FakeContext
