@@ -1,4 +1,4 @@
-"""`python -m infrastructure.simulator.check_files FILE...`: can these LOBSTER pairs, named by message file, be replayed?
+"""`python -m infrastructure.simulator.check_files FILE...` reads LOBSTER pairs, named by message file, and keeps none.
 
 For programs that start a simulator and must stay small themselves: a day of a busy symbol takes hundreds of
 megabytes, and reading it the compiled kernels.
