@@ -193,7 +193,7 @@ def _file_layer(name: str, path: Path, problems: list[Problem], *, required: boo
         document = read(path, keys.hide_secrets)
     except FileNotFoundError:
         if required:
-            problems.append(Problem("no such file", where=str(path), next_step="manage_pipeline.py config show"))
+            problems.append(Problem("no such file", where=str(path), next_step=f"ls -l {path.parent}"))
         return None
     except OSError as error:
         problems.append(Problem(f"cannot be read: {error.strerror}", where=str(path)))

@@ -31,7 +31,7 @@ def config() -> None:
 @common
 def show(terminal: Terminal, config: str, state_flag: str, origin: bool, **_: Any) -> None:  # Any: unused options
     """The settings in force; secrets masked."""
-    loaded = load_settings(config, state_flag)
+    loaded = load_settings(config, state_flag, mending=True)
     document = masked(loaded.settings)
     if not origin:
         terminal.answer(
@@ -50,7 +50,7 @@ def show(terminal: Terminal, config: str, state_flag: str, origin: bool, **_: An
 @common
 def validate(terminal: Terminal, config: str, state_flag: str, **_: Any) -> None:  # Any: unused options
     """Every fault with its file, line and column; exit code 78 when there is one."""
-    loaded = load_settings(config, state_flag)
+    loaded = load_settings(config, state_flag, mending=True)
     files = [str(path) for path in loaded.files]
     terminal.answer({"valid": True, "files": files}, lambda: f"valid: {', '.join(files) or 'defaults only'}")
 
@@ -60,7 +60,7 @@ def validate(terminal: Terminal, config: str, state_flag: str, **_: Any) -> None
 @common
 def diff(terminal: Terminal, config: str, state_flag: str, **_: Any) -> None:  # Any: unused options
     """What differs from the defaults."""
-    loaded = load_settings(config, state_flag)
+    loaded = load_settings(config, state_flag, mending=True)
     found = differences(Settings(), loaded.settings)
     rows = [
         {"key": row["key"], "default": row["old"], "value": row["new"], "origin": _origin(loaded, row["key"])}

@@ -248,6 +248,27 @@ def test_settings_errors_have_code_78_and_the_place(tmp_path: Path) -> None:
     assert problem["place"] == f"{bad}:1:12"
 
 
+def test_faults_of_the_settings_lead_to_validate_and_from_there_to_what_must_change(tmp_path: Path) -> None:
+    bad = tmp_path / "my settings.json"
+    bad.write_text('{\n"kafka": {"batchsize": 1}}')
+    given = ("--config", str(bad))
+
+    def step(*arguments: str, **extra: str) -> str:
+        done = in_pipe(*arguments, **extra)
+        assert done.returncode == Exit.CONFIG
+        return str(json.loads(done.stdout)["error"]["next_step"])
+
+    where = ("--state-dir", str(tmp_path / "state"))
+    assert step("start", *where, *given) == f"manage_pipeline.py config validate --config '{bad}'"
+    assert step("start", *where, PIPELINE_KAFKA__LINGERMS="5") == "manage_pipeline.py config validate"
+    for verb in ("validate", "show", "diff"):
+        schema = "    or    manage_pipeline.py config schema"
+        assert step("config", verb, *given) == f"edit line 2 of {bad}{schema}"
+        assert step("config", verb, PIPELINE_KAFKA__LINGERMS="5") == f"unset PIPELINE_KAFKA__LINGERMS{schema}"
+        assert step("config", verb, "--config", str(tmp_path / "none")) == f"ls -l {tmp_path}"
+    assert in_pipe("config", "schema", PIPELINE_KAFKA__LINGERMS="5").returncode == 0
+
+
 def test_config_show_masks_secrets_and_names_origins(tmp_path: Path) -> None:
     for arguments in (["show"], ["show", "--origin"], ["diff"], ["show", "-o", "table"]):
         done = in_pipe("config", *arguments, PIPELINE_REDIS__PASSWORD="s3cret")
