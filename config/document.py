@@ -8,25 +8,33 @@ from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_right
-from collections.abc import Callable
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from config.secrets import MASK
+
 MAX_BYTES = 1 << 20
+Spans = Callable[[str], Iterable[tuple[int, int]]]
+"""Of a text, where begins and ends what must not be quoted: in order, none over the end of a line."""
 
 _TOKEN = re.compile(r"[ \t\r\n]*(\"(?:[^\"\\]|\\.)*\"|[{}\[\],:]|[^\s{}\[\],:\"]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A position in a file: line and column count from 1; `text` is the whole line."""
+    """A position in a file: line and column count from 1; `text` is the whole line, with secrets masked.
+
+    `shown_column` is the column's in `text`: a mask is as long as it is, whatever it stands for.
+    """
 
     file: str
     line: int
     column: int
     text: str = ""
+    shown_column: int = 1
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}"
@@ -35,7 +43,7 @@ class Place:
         """The line and, under it, a caret at the column; empty when the line is not known."""
         if not self.text:
             return ""
-        lead = "".join("\t" if char == "\t" else " " for char in self.text[: self.column - 1])
+        lead = "".join("\t" if char == "\t" else " " for char in self.text[: self.shown_column - 1])
         return f"{self.text}\n{lead}^"
 
 
@@ -63,12 +71,12 @@ class Document:
         return None
 
 
-def parse(text: str, file: str, hide: Callable[[str], str] = str) -> Document:
+def parse(text: str, file: str, secrets: Spans = lambda _: ()) -> Document:
     """Parse one JSON object. Raises DocumentError with the place of the first fault.
 
-    `hide` blanks what must not be quoted in a place's line; it must keep the length of the text.
+    `secrets` finds what is masked in a place's line.
     """
-    lines = _Lines(text, file, hide(text))
+    lines = _Lines(text, file, secrets(text))
     try:
         value = json.loads(text)
         if not isinstance(value, dict):
@@ -84,7 +92,7 @@ def parse(text: str, file: str, hide: Callable[[str], str] = str) -> Document:
     return document
 
 
-def read(path: Path, hide: Callable[[str], str] = str) -> Document:
+def read(path: Path, secrets: Spans = lambda _: ()) -> Document:
     """Read and parse a file of at most 1 MiB. Raises OSError, DocumentError."""
     raw = path.read_bytes()
     if len(raw) > MAX_BYTES:
@@ -95,21 +103,29 @@ def read(path: Path, hide: Callable[[str], str] = str) -> Document:
         line = raw[: error.start].count(b"\n") + 1
         column = error.start - (raw.rfind(b"\n", 0, error.start) + 1) + 1
         raise DocumentError("not UTF-8", Place(str(path), line, column)) from error
-    return parse(text, str(path), hide)
+    return parse(text, str(path), secrets)
 
 
 class _Lines:
     """Character positions as lines and columns."""
 
-    def __init__(self, text: str, file: str, shown: str) -> None:
-        self.text, self.file = shown, file
+    def __init__(self, text: str, file: str, secrets: Iterable[tuple[int, int]]) -> None:
+        self.text, self.file, self.secrets = text, file, list(secrets)
         self.begins = [0, *(match.end() for match in re.finditer("\n", text))]
 
     def place(self, position: int) -> Place:
         line = bisect_right(self.begins, position) - 1
         begin = self.begins[line]
         end = self.begins[line + 1] - 1 if line + 1 < len(self.begins) else len(self.text)
-        return Place(self.file, line + 1, position - begin + 1, self.text[begin:end].rstrip("\r"))
+        shown, caret, at = "", position - begin, begin
+        for first, last in self.secrets[bisect_left(self.secrets, (begin, 0)) :]:
+            if first >= end:
+                break
+            shown += self.text[at:first] + MASK
+            if first < position:  # what stands behind a mask moves; what stands in it is at its beginning
+                caret += len(MASK) - (last - first) if position >= last else first - position
+            at = last
+        return Place(self.file, line + 1, position - begin + 1, (shown + self.text[at:end]).rstrip("\r"), caret + 1)
 
 
 class _Walk:

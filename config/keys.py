@@ -63,11 +63,11 @@ def _annotated(kind: Any, metadata: list[Any]) -> Any:  # Any: typing expression
     return Annotated[(kind, *metadata)] if metadata else kind
 
 
-def hide_secrets(text: str) -> str:
-    """JSON-like text, well-formed or not, of the same length with the values of secret keys starred out."""
+def secret_spans(text: str) -> Iterator[tuple[int, int]]:
+    """Begin and end of each value of a secret key in JSON-like text, well-formed or not; none spans two lines."""
     names = "|".join(sorted({re.escape(key.path[-1]) for key in all_keys().values() if key.secret}))
-    pattern = rf'("(?:{names})"\s*:\s*)("(?:[^"\\\n]|\\.)*"?|[^\s,}}\]]+)'
-    return re.sub(pattern, lambda match: match[1] + "*" * len(match[2]), text)
+    pattern = rf'"(?:{names})"\s*:\s*("(?:[^"\\\n]|\\.)*"?|[^\s,}}\]]+)'
+    return (match.span(1) for match in re.finditer(pattern, text))
 
 
 def suggestion(path: Path) -> str:

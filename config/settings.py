@@ -190,7 +190,7 @@ def _parent(tree: Tree, path: keys.Path) -> Tree:
 
 def _file_layer(name: str, path: Path, problems: list[Problem], *, required: bool) -> _Layer | None:
     try:
-        document = read(path, keys.hide_secrets)
+        document = read(path, keys.secret_spans)
     except FileNotFoundError:
         if required:
             problems.append(Problem("no such file", where=str(path), next_step=f"ls -l {path.parent}"))

@@ -212,6 +212,24 @@ def test_syntax_error_beside_a_secret_does_not_quote_it(tmp_path: Path) -> None:
     assert "cret" not in problems(config=custom)
 
 
+@pytest.mark.parametrize("secret", ["a", "s3cret", "a much longer one than any mask is"])
+def test_an_excerpt_says_nothing_of_the_length_of_a_secret(tmp_path: Path, secret: str) -> None:
+    line = '{"redis": {"password": "X", "prt": 1, "password_file": ""}, "iqfeed": {"password": 5}}'.replace("X", secret)
+    custom = write(tmp_path / "c.json", line)
+    custom.chmod(0o600)
+    first, excerpt, caret = problems(config=custom).splitlines()[:3]
+    assert first.startswith(f"{custom}:1:{line.index('prt')}: redis.prt: unknown key")  # where an editor finds it
+    shown = '    {"redis": {"password": ********, "prt": 1, "password_file": ""}, "iqfeed": {"password": ********}}'
+    assert excerpt == shown
+    assert caret == " " * (shown.index("prt") - 1) + "^"
+
+
+def test_the_caret_of_a_fault_within_a_secret_stands_at_its_mask(tmp_path: Path) -> None:
+    custom = write(tmp_path / "c.json", '{"redis": {"password": "a\tb"}}')
+    _, excerpt, caret = problems(config=custom).splitlines()
+    assert excerpt[caret.index("^") :] == "********}}"
+
+
 def test_credentials_outrank_files_and_variables(tmp_path: Path) -> None:
     write(tmp_path / "cred" / "redis.password", "from-manager", 0o440)
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path / "cred"), "PIPELINE_REDIS__PASSWORD": "from-variable"}
