@@ -20,6 +20,7 @@ from pathlib import Path
 
 from config.sections import ClickHouseConfig, Settings
 from pipeline_orchestrator.clock import SYSTEM, Clock
+from pipeline_orchestrator.durable import replace_durably, sync_directory
 from pipeline_orchestrator.errors import RetryableError
 
 LIFE_S = 30  # without renewal a claim is dead after this long, by the server's clock
@@ -59,13 +60,11 @@ def pipeline_id(state_dir: Path) -> str:
     if not path.exists():
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-        with new.open("w", encoding="ascii") as file:
-            file.write(f"{uuid.uuid4()}\n")
-            file.flush()
-            os.fsync(file.fileno())
+        replace_durably(new, [f"{uuid.uuid4()}\n".encode("ascii")])
         with suppress(FileExistsError):  # another worker was first: its id counts
             os.link(new, path)
         new.unlink()
+        sync_directory(state_dir)
     return path.read_text(encoding="ascii").strip()
 
 

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_orchestrator.clock import SYSTEM, Clock
+from pipeline_orchestrator.durable import replace_durably, sync_directory
 from pipeline_orchestrator.errors import RetryableError
 from pipeline_orchestrator.flow.spool_check import Checked, Damage, check_segment
-from pipeline_orchestrator.flow.spool_cursor import load_cursor, sync_directory, write_durably
+from pipeline_orchestrator.flow.spool_cursor import load_cursor
 from pipeline_orchestrator.flow.spool_facts import Fact, encode_fact
 from pipeline_orchestrator.flow.spool_format import (
     FACT_PORT,
@@ -239,7 +240,7 @@ class Spool:
         self.first_start = stored is None and self.tail is None
         self.epoch = max(1 + (stored or 0), 1 + newest, self.clock.wall_ns() // 1_000_000_000)
         self.next_seq = 0
-        write_durably(self.directory / EPOCH_FILE, b"%d\n" % self.epoch)
+        replace_durably(self.directory / EPOCH_FILE, [b"%d\n" % self.epoch])
         self.keeper.load()
 
     def _stored_epoch(self) -> int | None:

@@ -10,7 +10,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline_orchestrator.flow.spool_cursor import sync_directory
+from pipeline_orchestrator.durable import sync_directory
 from pipeline_orchestrator.flow.spool_format import (
     BAD_SUFFIX,
     FRAME_BYTES,

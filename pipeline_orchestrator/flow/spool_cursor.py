@@ -1,6 +1,6 @@
 """The durable position between the spool and what lies behind it: everything before it is acknowledged.
 
-One small file, replaced as a whole (temp, fsync, rename, fsync of the directory), with a checksum. A lost or damaged
+One small file, replaced durably, with a checksum. A lost or damaged
 cursor is never fatal: the spool is then sent again from its oldest uncompressed segment, and the marks downstream
 drop the repeats.
 """
@@ -8,13 +8,13 @@ drop the repeats.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from crc32c import crc32c
 
+from pipeline_orchestrator.durable import replace_durably
 from pipeline_orchestrator.flow.spool_format import Place
 
 CURSOR_FILE = "cursor"
@@ -35,30 +35,6 @@ class Cursor:
     log_id: str = ""
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Replace a file so that after a crash either the old or the new content is there, whole. Raises OSError."""
-    temp = path.with_name(path.name + ".tmp")
-    fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    temp.rename(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make renames and new files of a directory durable."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def save_cursor(directory: Path, cursor: Cursor) -> None:
     """Make `cursor` the durable one. Raises OSError."""
     text = json.dumps(
@@ -73,7 +49,7 @@ def save_cursor(directory: Path, cursor: Cursor) -> None:
         },
         separators=(",", ":"),
     ).encode()
-    write_durably(directory / CURSOR_FILE, b"%08x\n%b\n" % (crc32c(text), text))
+    replace_durably(directory / CURSOR_FILE, [b"%08x\n%b\n" % (crc32c(text), text)])
 
 
 def load_cursor(directory: Path, *, set_aside: bool = True) -> tuple[Cursor | None, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import zstandard
 
-from pipeline_orchestrator.flow.spool_cursor import sync_directory
+from pipeline_orchestrator.durable import sync_directory
 from pipeline_orchestrator.flow.spool_format import KEPT_SUFFIX, list_segments, segment_path
 
 LEVEL = 1  # of zstd: feed text shrinks about fourfold at some hundred MB/s

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline_orchestrator.clock import SYSTEM, Clock
+from pipeline_orchestrator.durable import replace_durably, sync_directory
 
 
 class SnapshotStore:
@@ -23,18 +23,12 @@ class SnapshotStore:
         return sorted(self._directory(partition).glob("*.snap"), reverse=True)
 
     def write(self, partition: int, pieces: Iterable[bytes]) -> Path:
-        """Make a snapshot durable (temporary file, fsync, rename, fsync of the directory), then drop old ones."""
+        """Make a snapshot durable (see durable.replace_durably), then drop old ones."""
         directory = self._directory(partition)
         directory.mkdir(parents=True, exist_ok=True)
         known = self.newest_first(partition)
         path = directory / f"{int(known[0].stem) + 1 if known else 1:012d}.snap"
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-        self._sync(directory)
+        replace_durably(path, pieces)
         for old in known[self._keep - 1 :]:
             old.unlink(missing_ok=True)
         return path
@@ -45,7 +39,7 @@ class SnapshotStore:
         path.rename(bad)
         for old in sorted(path.parent.glob("*.bad-*"), reverse=True)[self._keep :]:
             old.unlink(missing_ok=True)
-        self._sync(path.parent)
+        sync_directory(path.parent)
         return bad
 
     def size_bytes(self) -> int:
@@ -54,11 +48,3 @@ class SnapshotStore:
 
     def _directory(self, partition: int) -> Path:
         return self.root / str(partition)
-
-    @staticmethod
-    def _sync(directory: Path) -> None:
-        handle = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -16,6 +16,7 @@ from typing import Any
 import crc32c
 
 from pipeline_orchestrator.clock import SYSTEM, Clock
+from pipeline_orchestrator.durable import replace_durably, sync_directory
 from pipeline_orchestrator.errors import RetryableError
 from pipeline_orchestrator.record import Mark
 from pipeline_orchestrator.storage.ledger import Intent, LastRow, Ledger, PartRange, Position, Recheck
@@ -75,14 +76,8 @@ class LedgerFile:
 
     def store(self, ledger: Ledger) -> None:
         """Durable when this returns. Raises RetryableError (disk full, read-only); the old ledger then stands."""
-        temporary = self.path.with_suffix(".tmp")
         try:
-            with temporary.open("wb") as file:
-                file.write(render(ledger))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-            _sync(self.directory)
+            replace_durably(self.path, [render(ledger)])
         except OSError as error:
             raise RetryableError(
                 f"cannot write ledger {self.path}: {error}", next_step="free space on its volume"
@@ -102,15 +97,7 @@ def set_aside(state_dir: Path) -> None:
     for path in sorted(ledger_dir(state_dir).glob("*.json")):
         path.replace(path.with_suffix(".outdated"))
     if ledger_dir(state_dir).is_dir():
-        _sync(ledger_dir(state_dir))
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        sync_directory(ledger_dir(state_dir))
 
 
 def read(path: Path) -> Ledger | None:

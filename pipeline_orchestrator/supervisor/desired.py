@@ -1,17 +1,17 @@
 """What the operator wants, stored apart from what is: stopped components and the list of symbols.
 
-`<state>/desired.json`, replaced as a whole (write, fsync, rename, fsync of the directory). A damaged file is kept as
+`<state>/desired.json`, replaced durably. A damaged file is kept as
 `.bad-<time>` and the defaults apply.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline_orchestrator.clock import SYSTEM
+from pipeline_orchestrator.durable import replace_durably
 
 FILE_NAME = "desired.json"
 VERSION = 1
@@ -41,18 +41,7 @@ class DesiredStore:
             "symbols": None if value.symbols is None else list(value.symbols),
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".json.new")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(json.dumps(document, indent=1).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
-        directory = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        replace_durably(self.path, [json.dumps(document, indent=1).encode()])
         self.value = value
 
     def _load(self) -> Desired:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline_orchestrator.durable import TEMPORARY_SUFFIX
 from pipeline_orchestrator.errors import RetryableError
 from pipeline_orchestrator.record import Mark
 from pipeline_orchestrator.storage.ledger import Intent, LastRow, Ledger, PartRange, Position, Recheck
@@ -95,7 +96,7 @@ def test_a_ledger_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> N
     file = LedgerFile(tmp_path, "events", 0)
     file.lock()
     file.store(Ledger("events", "market.events", 0, generation=1))
-    file.path.with_suffix(".tmp").mkdir()  # what opening for writing fails on
+    file.path.with_name(file.path.name + TEMPORARY_SUFFIX).mkdir()  # what opening for writing fails on
     with pytest.raises(RetryableError, match="cannot write ledger"):
         file.store(Ledger("events", "market.events", 0, generation=2))
     ledger, _ = file.load()

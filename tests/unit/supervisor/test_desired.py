@@ -59,7 +59,7 @@ def test_no_content_makes_loading_fail(content: bytes) -> None:
 def test_a_failed_write_leaves_the_old_wish_whole(tmp_path: Path) -> None:
     store = DesiredStore(tmp_path)
     store.save(Desired(frozenset({"a"})))
-    (tmp_path / "desired.json.new").mkdir()
+    (tmp_path / "desired.json.tmp").mkdir()
     with pytest.raises(OSError):
         store.save(Desired(frozenset({"b"})))
     assert json.loads((tmp_path / "desired.json").read_text())["stopped"] == ["a"]
