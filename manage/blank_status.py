@@ -49,6 +49,7 @@ def blank_status(status: str, **known: Any) -> dict[str, Any]:  # Any: JSON
         },
         "budgets": {},
         "maintenance": None,
+        "died": None,
     }
     document.update(known)
     return document

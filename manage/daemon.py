@@ -219,7 +219,7 @@ class Daemon:
         elif not self.started.is_set() and document["status"] in {*READY, "stopped"}:
             document["status"] = "starting"
         components = {name: self._advised(name, each) for name, each in (document.get("components") or {}).items()}
-        return {**document, "components": components, "pid": os.getpid(), "since": self.since}
+        return {**document, "components": components, "pid": os.getpid(), "since": self.since, "died": None}
 
     def _advised(self, name: str, component: Mapping[str, Any]) -> Mapping[str, Any]:  # Any: JSON
         """The component, with a command to type where it is not well and does not name one itself."""

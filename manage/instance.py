@@ -19,6 +19,7 @@ from config import paths
 
 ENDINGS_NAME = "endings.json"
 LOCK_NAME = "lock"
+LOG_NAME = "pipeline_orchestrator.log"
 
 
 def locked(state: Path) -> bool:
@@ -95,6 +96,27 @@ def left_behind(state: Path) -> bool:
         return (state / LOCK_NAME).stat().st_size > 0
     except OSError:
         return False
+
+
+def log_directory(state: Path) -> Path:
+    """Where this pipeline logs, by its own record or by the rule for its state directory."""
+    record = read_record(state)
+    named = record.options.get("log_directory") if record is not None else None
+    return Path(named) if isinstance(named, str) and named else paths.logs_dir(state)
+
+
+def last_seen(state: Path) -> float | None:
+    """Seconds since 1970 when the daemon last wrote a file that only it writes; None where it left none.
+
+    It logs at least every ten seconds while components run.
+    """
+    found = []
+    for path in (state / LOCK_NAME, log_directory(state) / LOG_NAME):
+        try:
+            found.append(path.stat().st_mtime)
+        except OSError:
+            continue
+    return max(found, default=None)
 
 
 def clear_left_behind(state: Path) -> bool:

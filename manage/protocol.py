@@ -103,6 +103,15 @@ class ServiceStatus(Reported):
     detail: str | None = ""
 
 
+class Died(Reported):
+    """A daemon that ended without stopping: killed, or the machine went down. null = unknown."""
+
+    pid: int | None
+    since: str | None
+    last_seen: str | None
+    last_seen_age_s: float | None
+
+
 class StatusReply(Reported):
     """The document of `status`, `monitor` and the control socket; every key exists in every state."""
 
@@ -122,3 +131,4 @@ class StatusReply(Reported):
     infrastructure_status: dict[str, ServiceStatus]
     budgets: dict[str, Any]  # Any: used, limit, per day, time to full
     maintenance: Any = None  # Any: null until maintenance exists
+    died: Died | None = None  # only with status "stopped"; null after an orderly stop

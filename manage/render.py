@@ -102,6 +102,8 @@ def render_status(document: Doc, style: Style = plain, *, now: float | None = No
 
 
 def _band(document: Doc, style: Style, now: float) -> str:
+    if document.get("died"):
+        return _down(document["died"], style)
     status = str(document.get("status", UNKNOWN))
     mark, name = _BAND.get(status, ("!", "bad"))
     score = document.get("health_score")
@@ -115,6 +117,14 @@ def _band(document: Doc, style: Style, now: float) -> str:
     if made is not None and status != "stopped":
         parts.append(f"snapshot {max(0.0, now - made):.1f} s old")
     return "   ".join(parts)
+
+
+def _down(died: Doc, style: Style) -> str:
+    """Not an orderly stop, and not to be taken for one."""
+    who = f" (pid {died['pid']})" if died.get("pid") is not None else ""
+    age = died.get("last_seen_age_s")
+    seen = f", last seen {duration(age)} ago" if age is not None else ""
+    return f"{style('✗', 'bad')} Market pipeline  {style('DOWN', 'bad')} - the daemon{who} died without stopping{seen}"
 
 
 def component_order(name: str) -> tuple[int, str]:

@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from config import paths
 from manage.exits import CliError, Exit
+from manage.instance import LOG_NAME, log_directory
 from manage.options import common, pipeline, warn_of_variables
 from manage.terminal import Terminal
 
@@ -41,7 +41,7 @@ def logs(
     manage_pipeline.py logs -f --component ingestion/0
     """
     warn_of_variables(terminal)
-    path = (Path(log_dir) if log_dir else log_directory(state)) / "pipeline_orchestrator.log"
+    path = (Path(log_dir) if log_dir else log_directory(state)) / LOG_NAME
     if not path.exists() and not follow:
         raise CliError(f"no log at {path}", exit_code=Exit.FAILED, code="no_log", next_step="manage_pipeline.py start")
     as_json = terminal.format == "json" and click.get_current_context().params.get("as_json") is True
@@ -55,15 +55,6 @@ def logs(
                 if wanted(line, component, event):
                     _say(terminal, line, as_json)
             time.sleep(POLL_SECONDS)
-
-
-def log_directory(state: Path) -> Path:
-    """Where this pipeline logs, by its own record or by the rule for its state directory."""
-    from manage import instance
-
-    record = instance.read_record(state)
-    named = record.options.get("log_directory") if record is not None else None
-    return Path(named) if isinstance(named, str) and named else paths.logs_dir(state)
 
 
 class LogTail:

@@ -1,17 +1,18 @@
 """`status`: the newest snapshot of the pipeline. The fast path: click, socket, json, paths and nothing else.
 
-Exit codes: 0 a pipeline runs; 1 it is dead, but left its state behind; 3 it does not run; 4 cannot tell.
+Exit codes: 0 a pipeline runs; 1 its daemon died without stopping; 3 it does not run; 4 cannot tell.
 """
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 
 from manage import instance
-from manage.blank_status import blank_status
+from manage.blank_status import blank_status, rfc3339
 from manage.client import Control, ControlError, DeniedError, NotRunningError
 from manage.exits import Exit
 from manage.instance import socket_of, state_argument
@@ -56,10 +57,24 @@ def look(state: Path) -> tuple[dict[str, Any], Exit, str]:  # Any: JSON
         text = f"! cannot tell: a pipeline holds {state}{who} but does not answer yet; it starts or stops"
         return blank_status("unknown"), Exit.CANNOT_TELL, f"{text}\n  Try: manage_pipeline.py status{again}"
     if instance.left_behind(state):
-        since = f", was started {record.since}, pid {record.pid}" if record is not None else ""
-        text = f"! not running, state left behind in {state}{since}"
-        return blank_status("stopped"), Exit.FAILED, f"{text}\n  Try: manage_pipeline.py start{again}"
+        who = f" (pid {record.pid}, started {record.since})" if record is not None else ""
+        text = f"! not running, state left behind in {state} by a daemon{who} that died without stopping"
+        return (
+            blank_status("stopped", died=_died(state, record)),
+            Exit.FAILED,
+            f"{text}\n  Try: manage_pipeline.py start{again}",
+        )
     return blank_status("stopped"), Exit.NOT_RUNNING, f"not running\n  Try: manage_pipeline.py start{again}"
+
+
+def _died(state: Path, record: instance.Record | None) -> dict[str, Any]:  # Any: JSON
+    seen = instance.last_seen(state)
+    return {
+        "pid": record.pid if record is not None else None,
+        "since": record.since if record is not None else None,
+        "last_seen": None if seen is None else rfc3339(seen),
+        "last_seen_age_s": None if seen is None else round(max(0.0, time.time() - seen), 1),
+    }
 
 
 def _text(document: dict[str, Any], terminal: Terminal) -> str:  # Any: JSON

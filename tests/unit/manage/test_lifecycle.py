@@ -121,14 +121,26 @@ def test_stop_of_a_stopped_pipeline_succeeds(run: Run, state: Path) -> None:
     assert document["next_step"] == f"manage_pipeline.py start --state-dir {state}"
 
 
-def test_killed_daemon_is_reported_and_the_next_start_works(fake_daemon: Path, run: Run) -> None:
+def test_killed_daemon_is_reported_and_the_next_start_works(
+    fake_daemon: Path, run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
     _, first, _ = start(run, fake_daemon)
     end(fake_daemon, signal.SIGKILL)
     code, document, err = run("status", "--state-dir", fake_daemon)
     assert (code, document["status"], document["components"]) == (1, "stopped", {})
     assert "not running, state left behind" in err and str(first["pid"]) in err
+    died = document["died"]
+    assert StatusReply.model_validate(document).status == "stopped"
+    assert died["pid"] == first["pid"] and 0 <= died["last_seen_age_s"] < 60
+    assert first["since"] <= died["since"] <= died["last_seen"] <= document["generated_at"]
+    assert cli.main(["status", "-o", "table", "--state-dir", str(fake_daemon)]) == 1
+    band = capfd.readouterr().out.splitlines()[0]
+    down = f"✗ Market pipeline  DOWN - the daemon (pid {first['pid']}) died without stopping, last seen "
+    assert band.startswith(down) and band.endswith("s ago")
+    assert run("monitor", "--duration", 5, "--state-dir", fake_daemon)[0] == 7
     code, second, _ = start(run, fake_daemon)
     assert code == 0 and second["pid"] != first["pid"]
+    assert run("status", "--state-dir", fake_daemon)[1]["died"] is None
     assert "stale_socket_removed" in (fake_daemon / "logs" / "pipeline_orchestrator.log").read_text()
 
 
@@ -137,7 +149,8 @@ def test_stop_clears_what_a_killed_daemon_left(fake_daemon: Path, run: Run) -> N
     end(fake_daemon, signal.SIGKILL)
     code, document, _ = run("stop", "--state-dir", fake_daemon)
     assert (code, document["left_behind_removed"]) == (0, True)
-    assert run("status", "--state-dir", fake_daemon)[0] == 3
+    code, document, _ = run("status", "--state-dir", fake_daemon)
+    assert (code, document["status"], document["died"]) == (3, "stopped", None)
 
 
 def end(state: Path, number: int) -> None:
@@ -348,3 +361,18 @@ def test_secrets_reach_the_daemon_in_no_readable_place(
     for path in fake_daemon.rglob("*"):
         if path.is_file():
             assert b"canary-s3cret" not in path.read_bytes(), path
+
+
+def test_a_dead_daemon_whose_record_is_damaged_is_still_a_dead_daemon(
+    state: Path, run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    state.mkdir()
+    lock = state / "lock"
+    lock.write_text("{")
+    os.utime(lock, (1_700_000_000.25, 1_700_000_000.25))
+    code, document, _ = run("status", "--state-dir", state)
+    assert code == 1
+    died = document["died"]
+    assert (died["pid"], died["since"], died["last_seen"]) == (None, None, "2023-11-14T22:13:20.250Z")
+    assert cli.main(["status", "-o", "table", "--state-dir", str(state)]) == 1
+    assert "DOWN - the daemon died without stopping, last seen " in capfd.readouterr().out
