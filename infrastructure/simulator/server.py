@@ -12,6 +12,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -213,10 +214,9 @@ class Simulator:
     async def _wait(self, seconds: float) -> None:
         """Until something happened that the loop must see, at most `seconds`."""
         self._wake.clear()
-        try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):  # wait_for of 3.11 can swallow a cancellation
+                await self._wake.wait()
 
     def _deliver(self, rows: Rows) -> None:
         self.feed.cut_windows(rows.level2)

@@ -27,6 +27,22 @@ def entries(path: Path, connection: int) -> list[SentLine]:
     return [entry for entry in read_sent_log(path) if entry.connection == connection]
 
 
+async def test_a_cancellation_that_comes_with_a_wake_up_ends_the_server() -> None:
+    simulator = Simulator(GeneratedMarket(("A",), rate=0), [level1_port()])
+    await simulator.open()
+    running = asyncio.create_task(simulator.run())
+    for _ in range(5):  # until it waits
+        await asyncio.sleep(0)
+    simulator._wake.set()
+    running.cancel()
+    await asyncio.wait([running], timeout=5)
+    ended = running.cancelled()
+    simulator.stop()
+    await asyncio.wait([running])
+    await simulator.close()
+    assert ended
+
+
 async def test_sent_log_is_what_each_client_received(tmp_path: Path) -> None:
     log = tmp_path / "sent.tsv"
     async with serving(GeneratedMarket(("AAPL", "FB"), rate=None, seed=3, limit=5000), hold=3, sent_log=log) as server:
