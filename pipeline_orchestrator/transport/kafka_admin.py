@@ -130,7 +130,8 @@ class ClusterAdmin:
 
     async def _answer(self, future: Future[Any], verb: str, fine: Iterable[int] = ()) -> Any:  # Any: per request
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self._seconds + 1)
+            async with asyncio.timeout(self._seconds + 1):  # wait_for of 3.11 can swallow a cancellation
+                return await asyncio.wrap_future(future)
         except TimeoutError as error:
             raise cannot(verb, self._kafka, f"no answer within {self._seconds:g} s") from error
         except KafkaException as error:

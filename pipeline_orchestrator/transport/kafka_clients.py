@@ -83,37 +83,40 @@ def cannot(verb: str, kafka: KafkaConfig, cause: BaseException | str) -> NotConn
 async def within(seconds: float, work: Awaitable[T], verb: str, kafka: KafkaConfig) -> T:
     """Await `work` with a deadline. Raises NotConnectedError when it is late, or fails for want of a connection."""
     try:
-        return await asyncio.wait_for(work, seconds)
+        async with asyncio.timeout(seconds):  # wait_for of 3.11 can swallow a cancellation
+            return await work
     except TimeoutError as error:
         raise cannot(verb, kafka, f"no answer within {seconds:g} s") from error
     except (KafkaError, OSError) as error:
         raise cannot(verb, kafka, error) from error
 
 
-async def stop_producer(producer: AIOKafkaProducer, *, flush: bool = True) -> None:
-    """Stop a producer; with `flush=False`, or when flushing takes too long, what it still holds is given up.
+async def stop_producer(producer: AIOKafkaProducer) -> None:
+    """Stop a producer; what it still holds is given up.
 
-    An idempotent producer never gives up a batch by itself and its `stop` waits for that (issue 1101), so an
+    An idempotent producer never gives up a batch by itself and its own `stop` waits for that (issue 1101), so an
     abandoned one would go on sending to a broker that came back. Its sender task has no public end but `stop`.
     """
-    if flush:
-        try:
-            await asyncio.wait_for(producer.stop(), STOP_SECONDS)
-            return
-        except (TimeoutError, KafkaError, OSError):
-            pass  # laid down by force below
     sender = producer._sender.sender_task  # private: see the docstring; aiokafka is pinned below 0.15
+    producer._closed = True  # nothing will be left to stop; otherwise its finaliser complains
     if sender is not None and not sender.done():
         sender.cancel()
     await close_client(producer.client)
     if sender is not None:
         await asyncio.wait([sender], timeout=STOP_SECONDS)
-    producer._closed = True  # nothing is left to stop; otherwise its finaliser complains
 
 
 async def close_client(client: AIOKafkaClient) -> None:
-    """Close a client's connections within a deadline."""
+    """Close a client's connections within a deadline.
+
+    In a task of its own: aiokafka's `close` swallows a cancellation that comes while its metadata task ends.
+    """
+    closing = asyncio.create_task(client.close())
     try:
-        await asyncio.wait_for(client.close(), STOP_SECONDS)
-    except (TimeoutError, KafkaError, OSError):
+        done, _ = await asyncio.wait([closing], timeout=STOP_SECONDS)
+        for task in done:
+            task.result()
+    except (KafkaError, OSError):
         return  # its sockets close with the process at the latest
+    finally:
+        closing.cancel()

@@ -80,7 +80,7 @@ class KafkaSink:
         try:
             await within(CONNECT_SECONDS, producer.start(), "connect to", self._kafka)
         except BaseException:
-            await stop_producer(producer, flush=False)
+            await stop_producer(producer)
             raise
         self._producer = producer
 
@@ -161,7 +161,7 @@ class KafkaSink:
         self.rebuilt += 1
         producer, self._producer = self._producer, None
         if producer is not None:
-            await stop_producer(producer, flush=False)
+            await stop_producer(producer)
         return RetryableError(
             f"Kafka at {self._kafka.bootstrap_servers} did not take the records of {self.name}: {cause}",
             next_step="manage_pipeline.py services status",
@@ -171,7 +171,7 @@ class KafkaSink:
         """Release the producer; nothing is pending unless a write was cancelled, and that is given up."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await stop_producer(producer, flush=False)
+            await stop_producer(producer)
 
     async def probe(self) -> Probe:
         return await self._probe.probe()

@@ -9,6 +9,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -67,10 +68,9 @@ class MemoryLog:
 
     async def wait(self, seconds: float) -> None:
         """Until something is appended anywhere, at most `seconds`."""
-        try:
-            await asyncio.wait_for(self._more.wait(), seconds)
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):  # wait_for of 3.11 can swallow a cancellation
+                await self._more.wait()
 
 
 class MemorySink:
