@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline_orchestrator.flow.spool_format import Frame
     from pipeline_orchestrator.offline import Summary
 
+VENDOR_BOOKS = "lobster_books.parquet"
 EPOCH = 1  # of the lines of a vendor's file, which has no reader
 
 
@@ -28,6 +30,7 @@ EPOCH = 1  # of the lines of a vendor's file, which has no reader
 @click.option("--bars", is_flag=True, help="Bars of 1 second and 1 minute.")
 @click.option("--speed", default="max", metavar="S", help="Accepted for symmetry; a replay is as fast as it can be.")
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Directory.")
+@click.option("--overwrite", is_flag=True, help="Replace the result of an earlier run in that directory.")
 @click.option("--config", default="", metavar="FILE", help="Settings file instead of config/pipeline_config.json.")
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
 @click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colour in output.")
@@ -39,6 +42,7 @@ def replay(
     bars: bool,
     speed: str,
     output: Path,
+    overwrite: bool,
     config: str,
     as_json: bool,
     color: str,
@@ -51,17 +55,18 @@ def replay(
     manage_pipeline.py replay AMZN_2012-06-21_message_5.csv --books 5 -o out
 
     Without --books, --features and --bars all are written. A LOBSTER pair is named by its message file; it gives
-    lobster_books.parquet besides, one row per message of the vendor.
+    lobster_books.parquet besides, one row per message of the vendor. Files appear together, when all are complete.
     """
     from manage import prepared
+    from manage.result_directory import result_directory
+    from pipeline_orchestrator.market.events import TOPICS
 
     terminal = Terminal(output_format="json" if as_json else "", color=color, debug=debug)
     click.get_current_context().find_root().obj = terminal
     every = levels is None and not features and not bars
     wanted = {"features": features or every, "bars": bars or every, "books": levels is not None or every}
-    prepared.kernels(terminal)
     topics = ["market.events", *(f"market.{name}" for name, asked in wanted.items() if asked), "market.gaps"]
-    settings = _settings(config, levels)
+    owned = [f"{topic.removeprefix('market.')}.parquet" for topic in TOPICS] + [VENDOR_BOOKS]
     vendor = [path for path in files if path.is_file() and "message" in path.name]
     if vendor and len(vendor) < len(files):
         raise CliError(
@@ -70,13 +75,19 @@ def replay(
             code="usage",
             next_step="manage_pipeline.py replay --help",
         )
+    words = ["manage_pipeline.py", "replay", *map(str, files), *(["--books", str(levels)] if levels else [])]
+    words += [f"--{name}" for name in ("features", "bars") if wanted[name] and not every]
+    words += [*(["--config", config] if config else []), "-o", str(output), "--overwrite"]
     try:
-        if vendor:
-            summary = replay_lobster(settings, vendor, output, topics)
-        else:
-            from pipeline_orchestrator.offline import replay_spool
+        with result_directory(output, owned, overwrite=overwrite, again=shlex.join(words)) as fresh:
+            prepared.kernels(terminal)
+            settings = _settings(config, levels)
+            if vendor:
+                summary = replay_lobster(settings, vendor, fresh, topics)
+            else:
+                from pipeline_orchestrator.offline import replay_spool
 
-            summary = replay_spool(settings, files, output, topics)
+                summary = replay_spool(settings, files, fresh, topics)
     except (ValueError, OSError) as error:
         raise CliError(str(error), code="cannot_replay", next_step="manage_pipeline.py replay --help") from error
     document = {
@@ -133,7 +144,7 @@ def replay_lobster(settings: Settings, messages: Sequence[Path], directory: Path
         flush()
     summary = run.close()
     tables = [books[symbol].finish(total) for symbol, total in sorted(totals.items())]
-    summary.rows["lobster_books"] = write_vendor_books(directory / "lobster_books.parquet", tables)
+    summary.rows["lobster_books"] = write_vendor_books(directory / VENDOR_BOOKS, tables)
     return summary
 
 
