@@ -25,6 +25,23 @@ def write(spool: Spool, first: int, last: int) -> None:
         assert spool.append(1, b"%d %s\n" % (number, b"z" * 90), 1, number) is not None
 
 
+def damaged(directory: Path) -> Spool:
+    """A spool of lines 0 to 99 that was closed, and whose second segment has one wrong byte in its middle since then.
+
+    Headers carry {"next": their first sequence number} as the parser's state.
+    """
+    spool = make(directory)
+    spool.state = lambda: {"next": spool.next_seq}
+    spool.open()
+    write(spool, 0, 100)
+    spool.close()
+    second = list_segments(directory)[2]
+    data = bytearray(second.read_bytes())
+    data[len(data) // 2] ^= 0x55
+    second.write_bytes(data)
+    return spool
+
+
 def numbers(batch: Batch) -> list[int]:
     chunk: SpoolChunk = batch.origin
     found = []
@@ -147,15 +164,7 @@ async def test_a_lost_cursor_sends_everything_that_is_not_compressed(tmp_path: P
 
 
 async def test_a_damaged_segment_is_left_at_its_last_good_frame_and_the_next_one_goes_on(tmp_path: Path) -> None:
-    spool = make(tmp_path)
-    spool.state = lambda: {"next": spool.next_seq}
-    spool.open()
-    write(spool, 0, 100)
-    spool.close()
-    second = list_segments(tmp_path)[2]
-    data = bytearray(second.read_bytes())
-    data[len(data) // 2] ^= 0x55
-    second.write_bytes(data)
+    damaged(tmp_path)
     good = [int(frame.raw.split()[0]) for frame in iter_frames(tmp_path)]
     assert len(good) < 100
     source = SpoolSource(make(tmp_path))
@@ -282,14 +291,7 @@ async def test_a_backlog_and_the_end_do_not_wait_for_a_turn(tmp_path: Path) -> N
 
 
 async def test_lines_of_a_damaged_segment_are_told_as_a_hole(tmp_path: Path) -> None:
-    spool = make(tmp_path)
-    spool.open()
-    write(spool, 0, 100)
-    spool.close()
-    second = list_segments(tmp_path)[2]
-    data = bytearray(second.read_bytes())
-    data[len(data) // 2] ^= 0x55
-    second.write_bytes(data)
+    spool = damaged(tmp_path)
     told: list[tuple[Mark | None, Mark]] = []
     source = SpoolSource(make(tmp_path))
     source.on_hole = lambda before, after: told.append((before, after))

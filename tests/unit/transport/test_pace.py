@@ -9,6 +9,7 @@ from config.sections import KafkaConfig
 from pipeline_orchestrator.market.events import EVENTS
 from pipeline_orchestrator.transport import kafka_fetch
 from pipeline_orchestrator.transport.kafka_fetch import KafkaFetch
+from tests.unit.transport.fetching import fetching
 
 
 @pytest.fixture(autouse=True)
@@ -33,10 +34,7 @@ async def fetched(fetch: KafkaFetch) -> bytes:
 
 
 async def test_records_gather_while_a_paced_reader_waits(kafka: KafkaConfig) -> None:
-    fetch = KafkaFetch(kafka, EVENTS, [0, 1], max_bytes=1 << 20, pace_seconds=1.0)
-    await fetch.open()
-    try:
-        fetch.seek({0: 0, 1: 0})
+    async with fetching(kafka, [0, 1], pace_seconds=1.0) as fetch:
         produce(kafka, b"first")
         assert b"first" in await fetched(fetch)
         fetch.moved({0: 1})
@@ -45,32 +43,20 @@ async def test_records_gather_while_a_paced_reader_waits(kafka: KafkaConfig) -> 
         both = await fetched(fetch)
         assert b"second" in both
         assert b"third" in both
-    finally:
-        await fetch.close()
 
 
 async def test_a_reader_that_is_behind_does_not_wait(kafka: KafkaConfig) -> None:
-    fetch = KafkaFetch(kafka, EVENTS, [0], max_bytes=1 << 20, pace_seconds=3600.0)
-    await fetch.open()
-    try:
-        fetch.seek({0: 0})
+    async with fetching(kafka, [0], pace_seconds=3600.0) as fetch:
         produce(kafka, bytes(kafka_fetch.PARTITION_BYTES // 2))
         await fetched(fetch)
         fetch.moved({0: 1})
         produce(kafka, b"next")
         assert b"next" in await fetched(fetch)
-    finally:
-        await fetch.close()
 
 
 async def test_the_embedded_broker_is_asked_at_once(kafka: KafkaConfig) -> None:
-    fetch = KafkaFetch(kafka, EVENTS, [0], max_bytes=1 << 20, pace_seconds=3600.0)
-    await fetch.open()
-    try:
-        fetch.seek({0: 0})
+    async with fetching(kafka, [0], pace_seconds=3600.0) as fetch:
         for position, value in enumerate((b"first", b"second")):
             produce(kafka, value)
             assert value in await fetched(fetch)
             fetch.moved({0: position + 1})
-    finally:
-        await fetch.close()

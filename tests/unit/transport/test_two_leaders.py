@@ -15,6 +15,7 @@ from config.sections import KafkaConfig
 from pipeline_orchestrator.market.events import EVENTS
 from pipeline_orchestrator.transport import kafka_fetch
 from pipeline_orchestrator.transport.kafka_fetch import EMBEDDED_WAIT_MS, KafkaFetch
+from tests.unit.transport.fetching import fetching
 
 TURNS = 20  # of the loop, more than a request takes to be sent
 RECORDS = b"records"
@@ -62,16 +63,11 @@ def leaders(monkeypatch: pytest.MonkeyPatch) -> TwoLeaders:
 
 @asynccontextmanager
 async def asking(pace_seconds: float = 0.0, log_id: str = "") -> AsyncIterator[KafkaFetch]:
-    """An open fetch that has asked both leaders for the beginning of their partitions."""
-    fetch = KafkaFetch(KafkaConfig(log_id=log_id), EVENTS, [0, 1], max_bytes=1 << 20, pace_seconds=pace_seconds)
-    await fetch.open()
-    fetch.seek({0: 0, 1: 0})
-    try:
+    """A fetch that has asked both leaders for the beginning of their partitions."""
+    async with fetching(KafkaConfig(log_id=log_id), [0, 1], pace_seconds) as fetch:
         fetch.moved({})
         await turns()
         yield fetch
-    finally:
-        await fetch.close()
 
 
 async def turns() -> None:
