@@ -69,7 +69,9 @@ class SupervisedPipeline:
         self.specs = list(specs_for(self.settings, request.state))
         if (wished := request.options.get("simulate")) is not None:
             self.specs.append(simulator_spec(self.settings, wished, [spec.id for spec in self.specs]))
-        self.orchestrator = PipelineOrchestrator(self.settings, self.specs, state_dir=request.state, lock=lock, log=log)
+        self.orchestrator = PipelineOrchestrator(
+            self.settings, self.specs, state_dir=request.state, kernels=False, lock=lock, log=log
+        )  # the command that starts a daemon compiles them first, in the foreground
         self.ready_limit: float | None = None  # None: a daemon goes on trying, whoever started it gives up
         self._forced, self._state = False, request.state
         instance.take_endings(request.state)

@@ -28,6 +28,7 @@ from pipeline_orchestrator.clock import SYSTEM
 from pipeline_orchestrator.component import ComponentSpec, Placement
 from pipeline_orchestrator.embedded_addresses import with_embedded_addresses
 from pipeline_orchestrator.errors import PermanentError, PipelineError
+from pipeline_orchestrator.kernel_build import compile_kernels
 from pipeline_orchestrator.reachability import require_services
 from pipeline_orchestrator.seed import PRELOAD
 from pipeline_orchestrator.sole_writer import require_sole_writer
@@ -62,6 +63,7 @@ class PipelineOrchestrator:
 
     Implements status.SnapshotFeed. `builders` replaces the table of component builders ({name: "module:function"}),
     `preload` the modules that workers are forked with.
+    `kernels` False: they need not be looked after, the caller has compiled them or needs none.
     `lock` is the state directory's, where the caller took it before (and keeps it after `stop`); `log` the writer
     of the log file, where the caller has one already.
     """
@@ -77,6 +79,7 @@ class PipelineOrchestrator:
         builders: Mapping[str, str] | None = None,
         placement: Placement | None = None,
         preload: Sequence[str] = PRELOAD,
+        kernels: bool = True,
         lock: InstanceLock | None = None,
         log: LogWriter | None = None,
     ) -> None:
@@ -88,7 +91,7 @@ class PipelineOrchestrator:
         self.settings = settings
         self.state_dir = (state_dir or Path(settings.state_dir or paths.state_dir())).resolve()
         self._specs, self._builders, self._placement = specs, dict(builders or {}), placement
-        self._preload = preload
+        self._preload, self._kernels = preload, kernels
         self._lock: InstanceLock | None = None
         self._lock_of_caller = lock
         self._supervisor: Supervisor | None = None
@@ -107,6 +110,7 @@ class PipelineOrchestrator:
 
         Raises AlreadyRunningError, NotConnectedError (a service does not answer; `next_step` names the command),
         StartupTimeoutError after `performance.startup_timeout_seconds`; in each case nothing is left running.
+        Kernels that are not compiled of the sources as they are come first: minutes, once, which that time leaves out.
         `wait=False` returns at once; `wait_ready` is the other half.
         """
         if self._supervisor is not None:
@@ -242,6 +246,8 @@ class PipelineOrchestrator:
                 "cannot start worker processes outside the main thread: they would die with this thread",
                 next_step="await start() in the main thread, or give placement=Placement.TASK",
             )
+        if self._kernels:
+            await compile_kernels(self.noted)
         generation = Generation(self.state_dir)
         for leftover in generation.end_predecessors():
             level = "WARNING" if leftover.gone else "ERROR"

@@ -36,7 +36,7 @@ def orchestrator(
             "logging": {"directory": str(state_dir / "logs")},
         }
     )
-    return PipelineOrchestrator(settings, specs, state_dir=state_dir, builders=BUILDERS, preload=preload)
+    return PipelineOrchestrator(settings, specs, state_dir=state_dir, builders=BUILDERS, preload=preload, kernels=False)
 
 
 @asynccontextmanager

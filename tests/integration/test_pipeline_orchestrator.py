@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,10 +19,12 @@ import pytest
 
 from config.settings import reveal, settings_from
 from infrastructure.services.plan import free_port
-from pipeline_orchestrator import PipelineOrchestrator
+from pipeline_orchestrator import PipelineOrchestrator, kernel_build
 from pipeline_orchestrator.component import ComponentSpec, Placement
+from pipeline_orchestrator.errors import PermanentError
 from pipeline_orchestrator.market.events import BARS, EVENTS, FEATURES
 from pipeline_orchestrator.orchestrator import StartupTimeoutError
+from pipeline_orchestrator.transport.memory import MemorySource
 from tests.doubles.memory_line import BUILDERS, Line, Shared
 from tests.doubles.oracle import expected_of
 
@@ -136,8 +140,86 @@ async def test_a_start_that_cannot_finish_names_what_is_missing_and_leaves_nothi
         settings,
         [never],
         builders={"never": "tests.doubles.components:build_worker"},
+        kernels=False,
         state_dir=Path(given["state_dir"]),
     )
     with pytest.raises(StartupTimeoutError, match="never/0"):
         await orchestrator.start()
     assert orchestrator.snapshot().status == "stopped"
+
+
+@pytest.fixture
+def cold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Path]:
+    """The kernels count as not compiled, and a program stands for their compiler; returns the file it writes last."""
+    made = tmp_path / "made"
+
+    def compiler(program: str) -> Path:
+        monkeypatch.setattr(kernel_build, "all_compiled", lambda _: made.exists())
+        monkeypatch.setattr(
+            kernel_build,
+            "python_command",
+            lambda _: [
+                sys.executable,
+                "-c",
+                f"import os, pathlib, signal, sys; {program}; pathlib.Path({str(made)!r}).touch()",
+            ],
+        )
+        return made
+
+    return compiler
+
+
+def logged(given: dict[str, Any]) -> str:
+    return (Path(given["logging"]["directory"]) / "pipeline_orchestrator.log").read_text()
+
+
+async def test_kernels_that_are_not_compiled_come_first_and_do_not_count_as_starting(
+    tmp_path: Path, line: Line, cold: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = config(tmp_path)
+    made = cold("print('x' * 100_000)")
+    built: list[bool] = []
+    monkeypatch.setattr(MemorySource, "open", seeing(MemorySource.open, made, built))
+    orchestrator = orchestrator_for(given, feed=False)
+    await orchestrator.start()
+    await orchestrator.stop()
+    assert built and all(built), "a stage was opened before the kernels were compiled"
+    text = logged(given)
+    assert text.index("kernels_not_compiled") < text.index("kernels_compiled") < text.index("ingestion/0")
+    assert "python -m pipeline_orchestrator.kernels" in text
+    await orchestrator.start()
+    await orchestrator.stop()
+    assert logged(given).count("kernels_not_compiled") == 1
+
+
+def seeing(method: Any, made: Path, seen: list[bool]) -> Any:
+    async def wrapped(*arguments: Any) -> Any:
+        seen.append(made.exists())
+        return await method(*arguments)
+
+    return wrapped
+
+
+async def test_kernels_that_cannot_be_compiled_end_the_start_and_name_the_command(
+    tmp_path: Path, line: Line, cold: Callable[[str], Path]
+) -> None:
+    cold("sys.exit('first\\ncannot compile a:warm')")
+    orchestrator = orchestrator_for(config(tmp_path), feed=False)
+    with pytest.raises(PermanentError, match="exit code 1: cannot compile a:warm") as caught:
+        await orchestrator.start()
+    assert caught.value.next_step == "python -m pipeline_orchestrator.kernels"
+    assert orchestrator.snapshot().status == "stopped"
+
+
+async def test_a_start_that_is_cancelled_ends_its_compiler(
+    tmp_path: Path, line: Line, cold: Callable[[str], Path]
+) -> None:
+    told = tmp_path / "pid"
+    cold(f"pathlib.Path({str(told)!r}).write_text(str(os.getpid())); signal.pause()")
+    starting = asyncio.create_task(orchestrator_for(config(tmp_path), feed=False).start())
+    await until(lambda: told.exists() and told.read_text() != "")
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(told.read_text()), 0)
