@@ -45,6 +45,17 @@ _ZERO, _NINE, _DECIMALS = 48, 57, 6
 _TIME_BYTES, _DATE_BYTES = 15, 10
 
 
+@njit(error_model="numpy", forceinline=True)
+def _digits(buf: Any, at: int, value: int) -> tuple[int, int]:  # Any: arrays inside kernels
+    """`value` with the digits at `at` appended, and where they end; the caller bounds their number."""
+    while True:
+        digit = int(buf[at]) - 48
+        if digit < 0 or digit > 9:
+            return value, at
+        value = value * 10 + digit
+        at += 1
+
+
 @njit(cache=True, error_model="numpy")
 def fast_line(
     buf: Any, at: int, end: int, fast: Any, program: int, slots: Any, state: Any
@@ -106,25 +117,15 @@ def fast_line(
                 if reader == _UNSIGNED:
                     return GIVEN_BACK
                 at += 1
-            value, begin = 0, at
-            while True:
-                digit = int(buf[at]) - 48
-                if digit < 0 or digit > 9:
-                    break
-                value = value * 10 + digit
-                at += 1
+            begin = at
+            value, at = _digits(buf, at, 0)
             count = at - begin
             if reader == _PRICE:
                 decimals = 0
                 if buf[at] == _DOT:
                     at += 1
                     point = at
-                    while True:
-                        digit = int(buf[at]) - 48
-                        if digit < 0 or digit > 9:
-                            break
-                        value = value * 10 + digit
-                        at += 1
+                    value, at = _digits(buf, at, value)
                     decimals = at - point
                     count += decimals
                 if decimals > 6 or count > _SURE_PRICE:
