@@ -6,11 +6,10 @@ Neither is fatal and neither is silent: each finding comes back as a `Damage` fo
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline_orchestrator.durable import sync_directory
+from pipeline_orchestrator.durable import replace_durably, sync_directory
 from pipeline_orchestrator.flow.spool_format import (
     BAD_SUFFIX,
     FRAME_BYTES,
@@ -101,7 +100,7 @@ def _is_torn(data: bytes, at: int) -> bool:
 
 def _copy_bad(path: Path) -> str:
     kept = path.with_name(path.name + BAD_SUFFIX)
-    shutil.copyfile(path, kept)
+    replace_durably(kept, [path.read_bytes()])  # before the segment is cut: the copy is the only evidence then
     return kept.name
 
 

@@ -118,6 +118,34 @@ def test_a_damaged_middle_is_kept_as_bad_and_everything_before_it_stays(tmp_path
     assert path.with_name(path.name + ".bad").read_bytes() == data
 
 
+def test_what_is_cut_off_a_segment_is_on_disk_before_the_segment_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = opened(tmp_path)
+    written = fill(spool, 20)
+    spool.close()
+    (path,) = list_segments(tmp_path).values()
+    data = bytearray(path.read_bytes())
+    data[data.index(written[10][:6]) + 3] ^= 0xFF
+    path.write_bytes(data)
+    order: list[str] = []
+    fsync, truncate = os.fsync, os.truncate
+
+    def noted_fsync(fd: int) -> None:
+        order.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+        fsync(fd)
+
+    def noted_truncate(name: Path, size: int) -> None:
+        order.append("cut")
+        truncate(name, size)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "truncate", noted_truncate)
+    opened(tmp_path).close()
+    copied = next(i for i, name in enumerate(order) if name.startswith(path.name + ".bad"))
+    assert copied < order.index("cut")
+
+
 def test_every_flipped_bit_is_caught(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     fill(spool, 3, size=20)
