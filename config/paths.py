@@ -13,6 +13,7 @@ from pathlib import Path
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 CONFIG_DIR = Path(__file__).resolve().parent
 SCHEMA_DIR = CONFIG_DIR / "schemas"
+CALENDAR_DIR = CONFIG_DIR / "calendars"
 
 
 def expanded(text: str | Path) -> Path:

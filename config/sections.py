@@ -146,10 +146,13 @@ class RedisConfig(Section):
     flush_ms: Annotated[int, Field(ge=1)] = 20
 
 
-class MarketConfig(Section):
-    """Calendar of sessions; other calendars come later."""
+CALENDARS = ("24x7", "XNYS", "CME")  # config/calendars holds the sessions of all but the first
 
-    calendar: Literal["24x7"] = "24x7"
+
+class MarketConfig(Section):
+    """Calendar of sessions. It decides trading dates that lines do not name, and whether a bar lies in a session."""
+
+    calendar: Literal["24x7", "XNYS", "CME"] = "24x7"
 
 
 class PerformanceConfig(Section):

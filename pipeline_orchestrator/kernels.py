@@ -20,6 +20,7 @@ from pipeline_orchestrator.kernel_cache import all_compiled, forget_stale, kerne
 
 KERNELS: tuple[str, ...] = (
     "pipeline_orchestrator.market.eastern:warm",
+    "pipeline_orchestrator.market.calendar:warm",
     "pipeline_orchestrator.flow.spool_scan:warm",
     "pipeline_orchestrator.ingestion.line_scan:warm",
     "pipeline_orchestrator.ingestion.line_parser:warm",

@@ -87,9 +87,11 @@ class ProcessingFigures(MeasuredLatency):
         self.processing = processing
         self._producer = ProducerFigures(sink)
         self.source: KafkaSource | None = None
+        self._beyond = False
 
     def tell(self, ctx: Context) -> None:
         self._producer.tell(ctx)
+        self._tell_session(ctx)
         if self.source is not None:
             ctx.gauge("lag_records", self.source.lag_records)
         ctx.gauge("snapshots_written", self.processing.snapshots_written)
@@ -98,6 +100,22 @@ class ProcessingFigures(MeasuredLatency):
         while self.processing.notices:
             level, event, fields = self.processing.notices.popleft()
             ctx.event(level, event, **fields)
+
+    def _tell_session(self, ctx: Context) -> None:
+        """The session by the feed's clock; said once where the calendar does not reach."""
+        calendar = self.processing.processor.calendar
+        session = self.processing.processor.market_session()
+        ctx.gauge("market_session", None if session is None else session.state, calendar=calendar.name)
+        beyond = session is not None and session.state == "unknown"
+        if beyond and not self._beyond:
+            ctx.event(
+                "WARNING",
+                "calendar_does_not_reach",
+                calendar=calendar.name,
+                detail="the feed's clock lies outside of the calendar's years: sessions are unknown",
+                next_step="install a version whose calendar reaches further, or set market.calendar to 24x7",
+            )
+        self._beyond = beyond
 
 
 class StorageFigures(MeasuredLatency):

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from pipeline_orchestrator.market.events import EVENTS, arrow_schema
+from pipeline_orchestrator.market.calendar import NO_DAY, Calendar
+from pipeline_orchestrator.market.events import EVENTS, KIND, arrow_schema
 from pipeline_orchestrator.processing.layout import NIL, Array, Number
 
 _SCHEMA = arrow_schema(EVENTS)
@@ -120,6 +121,29 @@ def rows_of(batch: pa.RecordBatch, offsets: Array) -> Rows:
         slot=np.full(n, -1, np.int32),
         link=np.full(n, -1, np.int32),
     )
+
+
+def with_trading_dates(rows: Rows, calendar: Calendar) -> Rows:
+    """The rows; where a market event has a time but no trading date, the calendar's date of that time is filled in."""
+    n = rows.kind.size
+    if rows.date.bits.size == 0 or n == 0:
+        return rows
+    dated = _unpacked(rows.date.bits, n)
+    missing = ~dated & (rows.kind >= KIND["trade"]) & (rows.kind <= KIND["depth_clear"])
+    if rows.time.bits.size:
+        missing &= _unpacked(rows.time.bits, n)
+    at = np.flatnonzero(missing)
+    if at.size == 0:
+        return rows
+    days = calendar.trading_dates(rows.time.values[at])
+    values = rows.date.values.copy()
+    values[at] = days
+    dated[at] = days != NO_DAY
+    return rows._replace(date=Column(_fixed(values), _fixed(np.packbits(dated, bitorder="little"))))
+
+
+def _unpacked(bits: Array, n: int) -> Array:
+    return np.unpackbits(bits, bitorder="little", count=n).astype(np.bool_)
 
 
 def _values(array: pa.Array, dtype: type[np.generic]) -> Array:

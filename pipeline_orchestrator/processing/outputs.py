@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 import pyarrow as pa
 
+from pipeline_orchestrator.market.calendar import SESSION_STATES, Calendar
 from pipeline_orchestrator.market.events import BARS, BOOKS, FEATURES, KINDS, arrow_schema
 from pipeline_orchestrator.processing import emit
 from pipeline_orchestrator.processing.layout import INTERVALS, SOURCES, STATES, Array
@@ -24,6 +25,7 @@ _TEXTS = {
         "book_source": SOURCES,
         "interval": INTERVALS,
         "null_reason": emit.REASONS,
+        "session": SESSION_STATES,
     }.items()
 }
 
@@ -188,10 +190,13 @@ def features_out(room: FeatureRoom, rows: int, names: list[str], symbols: Symbol
     return _outgoing(FEATURES, _FEATURES, room.blocks, rows, names, symbols, {})
 
 
-def bars_out(room: BarRoom, rows: int, names: list[str], symbols: Symbols) -> Outgoing:
-    """The first rows as a batch of market.bars."""
+def bars_out(room: BarRoom, rows: int, names: list[str], symbols: Symbols, calendar: Calendar) -> Outgoing:
+    """The first rows as a batch of market.bars; the calendar says which of them lie in a session."""
+    states = calendar.session_states(room.view.i64[emit.OPEN_TIME, :rows])
+    codes = pa.Array.from_buffers(pa.int32(), rows, [None, pa.py_buffer(states)])
+    session = pa.DictionaryArray.from_arrays(codes, _TEXTS["session"])
     final = pa.Array.from_buffers(pa.bool_(), rows, [None, pa.py_buffer(b"\xff" * ((rows + 7) // 8))])
-    return _outgoing(BARS, _BARS, room.blocks, rows, names, symbols, {"final": final})
+    return _outgoing(BARS, _BARS, room.blocks, rows, names, symbols, {"final": final, "session": session})
 
 
 def books_out(room: BookRoom, rows: int, names: list[str], symbols: Symbols) -> Outgoing:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,17 +18,18 @@ import pyarrow as pa
 
 from config import durations
 from config.sections import Settings
-from pipeline_orchestrator.market.calendar import calendar_named
+from pipeline_orchestrator.market.calendar import Session, calendar_named
 from pipeline_orchestrator.market.events import EVENTS, GAPS, KIND, arrow_schema, enum_symbols
 from pipeline_orchestrator.market.gaps import GapBook, Place
 from pipeline_orchestrator.processing import kernel
-from pipeline_orchestrator.processing.columns import Rows, rows_of
+from pipeline_orchestrator.processing.columns import Rows, rows_of, with_trading_dates
 from pipeline_orchestrator.processing.facts import FactTable, GapRows, event_place, read_facts
 from pipeline_orchestrator.processing.layout import (
     COUNTED,
     GAPPED,
     INTERVALS,
     INTERVALS_US,
+    NIL,
     PUBLISHED,
     STALE,
     Array,
@@ -52,7 +54,6 @@ _FIRST_BOOK_ROWS = 4096
 
 def rules_of(settings: Settings) -> Rules:
     """Settings as the kernels take them. Raises ValueError for a `processing.books` that is no duration."""
-    calendar_named(settings.market.calendar)
     processing = settings.processing
     period = 0
     if processing.books not in {"change", "off"}:
@@ -87,6 +88,7 @@ class ProcessEvents:
     def __init__(self, settings: Settings, partitions: Sequence[int]) -> None:
         self.settings = settings
         self.rules = rules_of(settings)
+        self.calendar = calendar_named(settings.market.calendar)
         self.partitions = tuple(sorted(partitions))
         self.state = State(self.partitions)
         self.gaps = {partition: GapBook() for partition in self.partitions}
@@ -102,7 +104,7 @@ class ProcessEvents:
         output = Output(batch=batch)
         if len(batch) == 0:
             return output
-        rows = rows_of(batch.rows, _offsets(batch))
+        rows = with_trading_dates(rows_of(batch.rows, _offsets(batch)), self.calendar)
         runs = self._runs(batch)
         facts = self._locate(batch, rows, runs)
         gap_rows = GapRows()
@@ -124,6 +126,11 @@ class ProcessEvents:
         counts = self.state.view().counts
         return dict(zip(COUNTED, counts.tolist(), strict=True)) | {"unreadable_facts": self._unreadable}
 
+    def market_session(self) -> Session | None:
+        """The session at the newest `T` of Level 1; None before the first."""
+        clock = int(self.state.view().links["clock"].max(initial=NIL))
+        return None if clock == NIL else self.calendar.session_of(clock)
+
     def digest(self, partition: int | None = None) -> str:
         """SHA-256 of the books (symbol, state, levels; best first) of one partition or of all."""
         st = self.state.view()
@@ -142,7 +149,7 @@ class ProcessEvents:
 
     def settings_digest(self) -> str:
         """Digest of the settings that change results; symbols and addresses are not among them."""
-        said = [*self.rules, self.settings.market.calendar]
+        said = [*self.rules, self.calendar.digest]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
     def marks(self, partition: int) -> list[EventId]:
@@ -256,7 +263,7 @@ class ProcessEvents:
         names = self.state.symbols
         makers: tuple[tuple[int, Any, Callable[..., Outgoing]], ...] = (
             (int(cursor[kernel.N_FEATURES]), features, features_out),
-            (int(cursor[kernel.N_BARS]), bars, bars_out),
+            (int(cursor[kernel.N_BARS]), bars, partial(bars_out, calendar=self.calendar)),
             (int(cursor[kernel.N_BOOKS]), books, books_out),
         )
         for count, room, maker in makers:
@@ -305,7 +312,7 @@ class ProcessEvents:
             time = int(rows.time.values[i])
             missed = [k for k in range(2) if intervals >> k & 1]
             length = INTERVALS_US[missed[-1]]
-            begin = calendar_named(self.settings.market.calendar).bar_begin(time, length)
+            begin = self.calendar.bar_begin(time, length)
             told.put(
                 rows,
                 i,

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import date, datetime
 from fractions import Fraction
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from tests.unit.processing.reference_features import SECOND, features_of
 from tests.unit.processing.reference_state import Bar, Instance, Row, Symbol, half_even
 
 LENGTHS = {"1s": SECOND, "1m": 60 * SECOND}
 DEPTH_KINDS = {"order_add", "order_change", "order_delete", "level_set", "level_delete", "depth_clear"}
+
+MARKET = DEPTH_KINDS | {"trade", "quote"}
 
 
 class Reference:
@@ -60,6 +64,9 @@ class Reference:
     # -- events
 
     def take(self, row: Row, offset: int) -> None:
+        if row["kind"] in MARKET and row.get("trading_date") is None and row.get("event_time_us") is not None:
+            moment = datetime.fromtimestamp(row["event_time_us"] / 1e6, ZoneInfo("America/New_York"))
+            row = row | {"trading_date": (moment.date() - date(1970, 1, 1)).days}
         instance = self.instances.setdefault(row["instance"], Instance())
         identity = (row["epoch"], row["seq"], row["idx"])
         if instance.mark is not None and identity <= instance.mark:
@@ -355,4 +362,5 @@ class Reference:
             final=True,
             revision=bar.revision,
             gap_flag=bar.gap,
+            session="open",  # 24x7
         )
