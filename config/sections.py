@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from config import symbols as symbol_names
 from config.durations import seconds
 
-Symbol = Annotated[
-    str, StringConstraints(strip_whitespace=True, to_upper=True, min_length=1, max_length=30, pattern=r"^[^,\s~]+$")
-]
+Symbol = Annotated[str, AfterValidator(symbol_names.normal)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -224,12 +223,8 @@ class RetentionConfig(Section):
 class Settings(Section):
     """The whole document."""
 
-    symbols: Annotated[tuple[Symbol, ...], AfterValidator(lambda given: tuple(dict.fromkeys(given)))] = (
-        "AAPL",
-        "GOOGL",
-        "MSFT",
-        "TSLA",
-    )
+    symbols: tuple[Symbol, ...] = ("AAPL", "GOOGL", "MSFT", "TSLA")
+    symbols_file: str = ""  # one symbol per line; in place of `symbols` of the same or a lower layer
     state_dir: str = ""
     iqfeed: IQFeedConfig = IQFeedConfig()
     spool: SpoolConfig = SpoolConfig()

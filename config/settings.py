@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
-from config import keys, paths, secrets, variables
+from config import keys, paths, secrets, symbols, variables
 from config.document import Document, DocumentError, Place, parse, read
 from config.sections import Settings
 
@@ -130,6 +130,7 @@ def load(
     _resolve_paths(merged, winners)
     origins = {".".join(path): layer.origin(path) for path, layer in winners.items()}
     _fetch_secrets(merged, winners, origins, environ, problems)
+    _fetch_symbols(merged, winners, origins, layers, problems)
     settings = _validate(merged, winners, problems)
     if settings is None or problems:
         raise SettingsError(problems)
@@ -328,6 +329,42 @@ def _fetch_secrets(
             continue
         if found is not None:
             parent[path[-1]] = found
+
+
+def _fetch_symbols(
+    merged: Tree,
+    winners: dict[keys.Path, _Layer],
+    origins: dict[str, Origin],
+    layers: list[_Layer],
+    problems: list[Problem],
+) -> None:
+    """`symbols_file` becomes `symbols`, unless a higher layer lists them; what is named twice is a problem."""
+    file, listing = winners["symbols_file",], winners["symbols",]
+    named = merged["symbols_file"]
+    if isinstance(named, str) and named and layers.index(listing) > layers.index(file):
+        merged["symbols_file"] = named = ""
+        origins["symbols_file"] = origins["symbols"]
+    if not isinstance(named, str) or not named:
+        given = merged["symbols"] if isinstance(merged["symbols"], list | tuple) else ()
+        for index, symbol, first in symbols.repeats(given):
+            message = f"{symbol} is named twice; first as number {first + 1} of the list"
+            problems.append(listing.problem(("symbols", index), message, "name each symbol once"))
+        return
+    if listing is file:
+        message = "symbols and symbols_file are both given"
+        problems.append(file.problem(("symbols_file",), message, "keep one of the two"))
+        return
+    try:
+        merged["symbols"], faults = symbols.read(Path(named))
+    except OSError as error:
+        message = f"{named} cannot be read: {error.strerror}"
+        problems.append(file.problem(("symbols_file",), message, "name a file with one symbol per line"))
+        return
+    origins["symbols"] = Origin("symbols file", named)
+    problems += [
+        Problem(why, "symbols_file", place, "" if place else named, "one symbol per line, # begins a comment")
+        for place, why in faults
+    ]
 
 
 def _validate(merged: Tree, winners: dict[keys.Path, _Layer], problems: list[Problem]) -> Settings | None:

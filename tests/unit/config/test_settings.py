@@ -165,7 +165,7 @@ def test_all_problems_are_reported_at_once() -> None:
 
 
 def test_symbols_from_a_variable_as_list_or_json() -> None:
-    for text in ("aapl,msft", '["AAPL", "MSFT"]', "AAPL, MSFT,AAPL"):
+    for text in ("aapl,msft", '["AAPL", "MSFT"]', "AAPL, MSFT,"):
         assert load(environ={"PIPELINE_SYMBOLS": text}).settings.symbols == ("AAPL", "MSFT")
 
 
