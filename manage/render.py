@@ -94,6 +94,7 @@ def render_status(document: Doc, style: Style = plain, *, now: float | None = No
     lines = [_band(document, style, now)]
     lines += _stages(document, style, wide)
     lines += _causes(document, style)
+    lines += _without_depth(document)
     lines += _figures(document)
     lines += _missing(document)
     lines.append("  services    " + services_line(document, style))
@@ -215,6 +216,13 @@ def _causes(document: Doc, style: Style) -> list[str]:
         if cause:
             lines.append(f"  {style('▲', 'warn')} {name}: {cause}" + (f"   → {step}" if step else ""))
     return lines
+
+
+def _without_depth(document: Doc) -> list[str]:
+    """Symbols known to the feed that have no depth now: nothing is wrong, but their books stay empty."""
+    components: Mapping[str, Doc] = document.get("components") or {}
+    said = [text for one in components.values() for text in _of(one.get("gauges") or {}, "feed_without_depth_symbols")]
+    return [f"  no depth    {text}" for text in said if text]
 
 
 def _figures(document: Doc) -> list[str]:

@@ -99,7 +99,8 @@ def feed_status(settings: Settings, snapshot: PipelineSnapshot) -> ServiceStatus
         detail = "; ".join(silent) or "no ingestion component that could say it"
         return ServiceStatus(mode=mode, address=address, age_s=oldest, detail=detail)
     connections = [up for one in readers.values() for up in _connections(one.gauges)]
-    detail = f"{sum(connections)} of {len(connections)} connections up"
+    told = [text for one in readers.values() for text in refusals(one.gauges)]
+    detail = "; ".join([f"{sum(connections)} of {len(connections)} connections up", *told])
     state = "ok" if all(connections) else "unreachable"
     return ServiceStatus(state=state, mode=mode, address=address, age_s=oldest or 0.0, detail=detail)
 
@@ -118,6 +119,13 @@ def _why_unknown(name: str, component: ComponentStatus) -> str:
     if component.stale:
         return f"{name} is {component.state}, its newest heartbeat is {component.age_s:.1f} s old"
     return f"{name} is {component.state}, it has not told of its connections yet"
+
+
+def refusals(gauges: Mapping[str, object]) -> list[str]:
+    """Sentences about symbols that the feed does not serve, or serves without depth."""
+    names = {"feed_refused_symbols", "feed_without_depth_symbols"}
+    said = (value for name, value in gauges.items() if name.partition("{")[0].partition("|")[0] in names)
+    return [value for value in said if isinstance(value, str)]
 
 
 def _connections(gauges: Mapping[str, object]) -> list[bool]:

@@ -6,12 +6,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from config.durations import seconds
 from config.sections import Settings
 from pipeline_orchestrator.clock import SYSTEM, Clock
 from pipeline_orchestrator.flow.connector import Processor
 from pipeline_orchestrator.flow.spool import Spool
-from pipeline_orchestrator.flow.spool_reader import SpoolSource
+from pipeline_orchestrator.flow.spool_reader import SpoolChunk, SpoolSource
+from pipeline_orchestrator.ingestion.depth_watch import DepthWatch
 from pipeline_orchestrator.ingestion.gap_watch import GapWatch
 from pipeline_orchestrator.ingestion.journal import Journal
 from pipeline_orchestrator.ingestion.line_parser import LineParser
@@ -75,4 +78,11 @@ def make_ingestion(
     )
     source.on_hole = journal.hole
     reader = IngestionReader(settings.iqfeed, settings.symbols, instance, journal, source)
-    return reader, source, [ParseLines(LineParser(), GapWatch(journal).observe)]
+    watches = [GapWatch(journal).observe]
+    watches += [DepthWatch(journal, link.wishes).observe for link in reader.connections if link.name == "level2"]
+
+    def observe(rows: pa.RecordBatch, chunk: SpoolChunk) -> None:
+        for watch in watches:
+            watch(rows, chunk)
+
+    return reader, source, [ParseLines(LineParser(), observe)]

@@ -47,6 +47,7 @@ class FeedSession:
         self._linked.set()
         self.ready = False
         self._cause = "start"
+        self._news = False
 
     # -- receiving (called by the receiver, inside the loop's read callback) --------------------------------------
 
@@ -69,7 +70,7 @@ class FeedSession:
         fields = line.decode("latin-1").split(",")
         key = fields[1] if len(fields) > 1 else ""
         if fields[0] == "n":
-            self._refused(key, "unknown")
+            self._refused(key, say.UNKNOWN)
         elif fields[0] == "S" and key == "CURRENT PROTOCOL":
             if not self._version.done():
                 self._version.set_result(fields[2].strip() if len(fields) > 2 else "")
@@ -83,11 +84,19 @@ class FeedSession:
         elif fields[0] == "S" and key == "SERVER DISCONNECTED":
             self._link_down()
         elif fields[0] == "S" and key == "SYMBOL LIMIT REACHED":
-            self._refused(fields[2] if len(fields) > 2 else "", "limit")
+            self._refused(fields[2] if len(fields) > 2 else "", say.LIMIT)
+        elif fields[0] == "S" and key == "CUST":
+            limit = fields[10].strip() if len(fields) > 10 else ""
+            self.wishes.limit = int(limit) if limit.isascii() and limit.isdigit() else None
 
     def _refused(self, symbol: str, why: str) -> None:
-        if self.wishes.refuse(symbol, why):
-            self._changed()
+        if self.wishes.refuse(symbol, why) and not self._news:
+            self._news = True  # said once for all lines of a read: thousands may be refused together
+            asyncio.get_running_loop().call_soon(self._tell_refused)
+
+    def _tell_refused(self) -> None:
+        self._news = False
+        self._changed()
 
     def _link_up(self) -> None:
         was_down, self.upstream = not self.upstream, True

@@ -34,9 +34,9 @@ class GapWatch:
 
     def _observe(self, connection: str, waiting: set[str], rows: pa.RecordBatch, chunk: SpoolChunk) -> None:
         epoch = self.journal.spool.epoch
-        seq, epochs = _int64(rows.column("seq")), _int64(rows.column("epoch"))
+        seq, epochs = int64s_of(rows.column("seq")), int64s_of(rows.column("epoch"))
         symbols = rows.column("symbol")
-        codes, ports = _codes(symbols), _codes(rows.column("port"))
+        codes, ports = codes_of(symbols), codes_of(rows.column("port"))
         own = (ports == PORT[connection]) & (epochs == epoch)
         if not own.any() or symbols.null_count == len(rows):
             return
@@ -76,11 +76,13 @@ class GapWatch:
         return {"epoch": epoch, "seq": first, "event_time_us": max(known, default=None)}
 
 
-def _int64(array: pa.Array) -> npt.NDArray[np.int64]:
+def int64s_of(array: pa.Array) -> npt.NDArray[np.int64]:
+    """The values of an int64 column, without a copy."""
     return np.frombuffer(array.buffers()[1], dtype=np.int64)[array.offset : array.offset + len(array)]
 
 
-def _codes(array: pa.DictionaryArray) -> npt.NDArray[np.int32]:
+def codes_of(array: pa.DictionaryArray) -> npt.NDArray[np.int32]:
+    """The dictionary codes of a column (meaningless where it is null), without a copy."""
     indices = array.indices
     if indices.buffers()[1] is None:
         return np.zeros(len(array), dtype=np.int32)

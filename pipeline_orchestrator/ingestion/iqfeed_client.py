@@ -14,6 +14,7 @@ from typing import Any
 from pipeline_orchestrator.ingestion.feed_session import FeedSession, ProtocolMismatchError
 from pipeline_orchestrator.ingestion.journal import Journal
 from pipeline_orchestrator.ingestion.receiver import LineReceiver
+from pipeline_orchestrator.ingestion.refusals import next_step, refused_text
 from pipeline_orchestrator.ingestion.subscriptions import Subscriptions
 from pipeline_orchestrator.resilience.backoff import Backoff
 
@@ -165,18 +166,15 @@ class FeedConnection:
         session = self._session
         if session is None:
             return
-        refused = self.wishes.refused
         self.status.state = "up" if session.upstream else "upstream_down"
         self.status.next_step = ""
         if not session.upstream:
             self.status.cause = f"{self.name}: IQConnect at {self.host}:{self.port} has no link to its servers"
         elif session.trouble:
             self.status.cause = f"{self.name}: {session.trouble}"
-        elif refused:
-            names = ", ".join(f"{symbol} ({why})" for symbol, why in sorted(refused.items())[:5])
-            more = f" and {len(refused) - 5} more" if len(refused) > 5 else ""
-            self.status.cause = f"{self.name}: not served: {names}{more}"
-            self.status.next_step = "manage_pipeline.py config show --origin symbols"
+        elif self.wishes.refused:
+            self.status.cause = refused_text(self.wishes)
+            self.status.next_step = next_step(self.wishes)
         else:
             self.status.cause = ""
         self._changed()

@@ -10,6 +10,7 @@ from pipeline_orchestrator.flow.spool_reader import SpoolSource
 from pipeline_orchestrator.ingestion.admin_link import hold_admin_socket
 from pipeline_orchestrator.ingestion.iqfeed_client import FeedConnection
 from pipeline_orchestrator.ingestion.journal import Journal
+from pipeline_orchestrator.ingestion.refusals import RefusalReport
 from pipeline_orchestrator.ingestion.subscriptions import Subscriptions
 
 TELL_SECONDS = 1.0
@@ -42,6 +43,7 @@ class IngestionReader:
             for name, wanted, port in ports
             if wanted
         ]
+        self._refusals = [RefusalReport(connection.wishes) for connection in self.connections]
         self._ctx: Context | None = None
         self._said: tuple[str, str] | None = None
         self._counted: dict[str, int] = {}
@@ -114,6 +116,8 @@ class IngestionReader:
             ctx.gauge("feed_last_line_age_seconds", age, connection=name)
             ctx.gauge("feed_symbols_desired", len(connection.wishes.wanted), connection=name)
             ctx.gauge("feed_symbols_actual", connection.wishes.actual, connection=name)
+        for report in self._refusals:
+            report.tell(ctx, now)
         dropped = self.journal.refused_lines - self._counted.get("refused", 0)
         if dropped:
             self._counted["refused"] = self.journal.refused_lines

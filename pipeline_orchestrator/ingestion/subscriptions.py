@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pipeline_orchestrator.ingestion.layout import SELECTED
 
 CRLF = b"\r\n"
+LIMIT, UNKNOWN, NO_DEPTH = "limit", "unknown", "no depth"  # why a symbol is not served
 
 
 def set_protocol(version: str) -> bytes:
@@ -32,14 +33,18 @@ def ask_clock() -> bytes:
 class Subscriptions:
     """The watches of one connection.
 
-    `wanted` is what the settings ask for; `refused` maps a symbol to why the feed does not serve it (unknown | limit).
+    `wanted` is what the settings ask for; `refused` maps a symbol to why the feed does not serve it (UNKNOWN | LIMIT);
+    `without_depth` are those watched without any depth now. `limit` = symbols the account may watch, None = not told.
     """
 
     def __init__(self, connection: str, wanted: Iterable[str], depth_levels: int = 0) -> None:
         self.connection, self.depth_levels = connection, depth_levels
         self.wanted = tuple(dict.fromkeys(wanted))
+        self.wanted_set = frozenset(self.wanted)
         self.watched: set[str] = set()
         self.refused: dict[str, str] = {}
+        self.without_depth: set[str] = set()
+        self.limit: int | None = None
 
     @property
     def actual(self) -> int:
@@ -50,6 +55,7 @@ class Subscriptions:
         """The connection is gone, and with it every watch."""
         self.watched.clear()
         self.refused.clear()
+        self.without_depth.clear()
 
     def watch(self, symbol: str) -> bytes:
         """Command that watches a symbol; watching again is harmless."""
@@ -69,7 +75,7 @@ class Subscriptions:
 
     def refuse(self, symbol: str, why: str) -> bool:
         """The feed does not serve a symbol; True where that is news."""
-        if symbol not in self.wanted or self.refused.get(symbol) == why:
+        if symbol not in self.wanted_set or self.refused.get(symbol) == why:
             return False
         self.refused[symbol] = why
         return True

@@ -218,5 +218,5 @@ async def test_refused_symbols_are_told_by_name(tmp_path: Path) -> None:
     async with FakeFeed(manners) as feed, Running(feed, tmp_path, ("AAPL", "NOPE", "MANY"), level2=False) as it:
         await feed.watched("level1", 3)
         await it.sink.until(lambda: len(it.sink.of("other", symbol="NOPE") + it.sink.of("other", symbol="MANY")) == 2)
-        assert it.ctx.cause == "level1: not served: MANY (limit), NOPE (unknown)"
+        assert it.ctx.cause == ("level1: 2 of 3 symbols refused: 1 by the account's limit: MANY; 1 unknown: NOPE")
     assert it.ctx.gauges["feed_symbols_desired|connection=level1"] == 3
