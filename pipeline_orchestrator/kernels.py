@@ -30,6 +30,7 @@ KERNELS: tuple[str, ...] = (
     "pipeline_orchestrator.transport.record_set:warm",
     "pipeline_orchestrator.processing.process_events:warm",
     "pipeline_orchestrator.processing.snapshot_codec:warm",
+    "pipeline_orchestrator.processing.queue_position:warm",
     "pipeline_orchestrator.storage.marks:warm",
     "infrastructure.simulator.warm:warm",
 )

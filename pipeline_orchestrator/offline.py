@@ -23,6 +23,7 @@ from pipeline_orchestrator.ingestion.line_parser import LineParser
 from pipeline_orchestrator.market.events import EVENTS, TOPICS
 from pipeline_orchestrator.parquet_files import PARQUET_SCHEMAS, ParquetFile
 from pipeline_orchestrator.processing.process_events import ProcessEvents
+from pipeline_orchestrator.processing.queue_position import QueuePosition, queue_position
 from pipeline_orchestrator.record import Batch, DeadLetter, OffsetRange, Outgoing, Output
 from pipeline_orchestrator.transport.partitioning import BY_RULE, EVERYWHERE, place
 
@@ -33,11 +34,12 @@ Int64s = npt.NDArray[np.int64]
 
 @dataclass(slots=True)
 class Summary:
-    """What a run did: events read, lines refused, rows per file."""
+    """What a run did: events read, lines refused, rows per file; queue positions at the end, None = no such order."""
 
     events: int = 0
     refused: int = 0
     rows: dict[str, int] = field(default_factory=dict)
+    queue: list[QueuePosition | None] = field(default_factory=list)
 
 
 class OfflineRun:
@@ -111,9 +113,11 @@ def replay_spool(
     topics: Iterable[str] = TOPICS[:5],
     *,
     lines_at_once: int = LINES_AT_ONCE,
+    queue: Iterable[tuple[str, int]] = (),
 ) -> Summary:
     """Spool segments and spool directories as they lie, in the order given. Raises OSError, ValueError.
 
+    `queue` names orders (symbol, order id) whose place in the queue at the end is to be told.
     The parser goes on from one segment to the next where nothing lies between; else the segment's header sets it.
     """
     run = OfflineRun(settings, directory, topics)
@@ -128,6 +132,7 @@ def replay_spool(
         for frames in in_chunks(iter_segment(segment), lines_at_once):
             run.feed(frames)
             after = (frames[-1].instance, frames[-1].epoch, frames[-1].first_seq + frames[-1].count)
+    run.summary.queue = [queue_position(run.processor, symbol, order_id) for symbol, order_id in queue]
     return run.close()
 
 

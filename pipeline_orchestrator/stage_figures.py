@@ -97,6 +97,9 @@ class ProcessingFigures(MeasuredLatency):
         ctx.gauge("snapshots_written", self.processing.snapshots_written)
         for name, count in self.processing.processor.counters().items():
             ctx.gauge(name, count)
+        held, order_bytes = self.processing.processor.order_bytes()
+        ctx.gauge("orders_held", held)
+        ctx.gauge("order_table_bytes", order_bytes)
         while self.processing.notices:
             level, event, fields = self.processing.notices.popleft()
             ctx.event(level, event, **fields)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ EPOCH = 1  # of the lines of a vendor's file, which has no reader
 @click.option("--books", "levels", type=click.IntRange(1, 40), help="Books: so many levels a side.")
 @click.option("--features", is_flag=True, help="Features after every trade, quote and depth event.")
 @click.option("--bars", is_flag=True, help="Bars of 1 second and 1 minute.")
+@click.option("--queue", multiple=True, metavar="SYMBOL:ORDER_ID", help="Place of this order in its queue at the end.")
 @click.option("--speed", default="max", metavar="S", help="Accepted for symmetry; a replay is as fast as it can be.")
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Directory.")
 @click.option("--overwrite", is_flag=True, help="Replace the result of an earlier run in that directory.")
@@ -40,6 +43,7 @@ def replay(
     levels: int | None,
     features: bool,
     bars: bool,
+    queue: tuple[str, ...],
     speed: str,
     output: Path,
     overwrite: bool,
@@ -52,6 +56,7 @@ def replay(
 
     \b
     manage_pipeline.py replay state/spool/0 -o out
+    manage_pipeline.py replay state/spool/0 --queue @ESZ21:648907593934 -o out
     manage_pipeline.py replay AMZN_2012-06-21_message_5.csv --books 5 -o out
 
     Without --books, --features and --bars all are written. A LOBSTER pair is named by its message file; it gives
@@ -63,6 +68,7 @@ def replay(
 
     terminal = Terminal(output_format="json" if as_json else "", color=color, debug=debug)
     click.get_current_context().find_root().obj = terminal
+    orders = [_order(text) for text in queue]
     every = levels is None and not features and not bars
     wanted = {"features": features or every, "bars": bars or every, "books": levels is not None or every}
     topics = ["market.events", *(f"market.{name}" for name, asked in wanted.items() if asked), "market.gaps"]
@@ -74,6 +80,13 @@ def replay(
             exit_code=Exit.USAGE,
             code="usage",
             next_step="manage_pipeline.py replay --help",
+        )
+    if vendor and orders:
+        raise CliError(
+            "--queue needs orders, and a LOBSTER pair is replayed by price level",
+            exit_code=Exit.USAGE,
+            code="usage",
+            next_step="replay --help",
         )
     words = ["manage_pipeline.py", "replay", *map(str, files), *(["--books", str(levels)] if levels else [])]
     words += [f"--{name}" for name in ("features", "bars") if wanted[name] and not every]
@@ -87,7 +100,7 @@ def replay(
             else:
                 from pipeline_orchestrator.offline import replay_spool
 
-                summary = replay_spool(settings, files, fresh, topics)
+                summary = replay_spool(settings, files, fresh, topics, queue=orders)
     except (ValueError, OSError) as error:
         raise CliError(str(error), code="cannot_replay", next_step="manage_pipeline.py replay --help") from error
     document = {
@@ -96,6 +109,11 @@ def replay(
         "refused_lines": summary.refused,
         "rows": summary.rows,
     }
+    if orders:
+        document["queue"] = [
+            {"symbol": symbol, "order_id": order_id, "found": found is not None} | (asdict(found) if found else {})
+            for (symbol, order_id), found in zip(orders, summary.queue, strict=True)
+        ]
     terminal.answer(document, lambda: _text(document))
 
 
@@ -190,7 +208,32 @@ def _settings(config: str, levels: int | None) -> Settings:
     return settings.model_copy(update={"processing": processing})
 
 
+def _order(text: str) -> tuple[str, int]:
+    """Symbol and order id of `--queue`. Raises CliError."""
+    symbol, _, number = text.rpartition(":")
+    if symbol and number.isascii() and number.isdigit() and int(number) < 1 << 64:
+        return symbol.upper(), int(number)
+    raise CliError(
+        f"--queue {text}: not SYMBOL:ORDER_ID with an unsigned 64-bit order id",
+        exit_code=Exit.USAGE,
+        code="usage",
+        next_step="for example --queue @ESZ21:648907593934",
+    )
+
+
+def _place(found: dict[str, Any]) -> str:  # Any: JSON
+    named = f"  order {found['order_id']} of {found['symbol']}: "
+    if not found["found"]:
+        return named + "not in the book"
+    return (
+        f"{named}{found['side']} {found['size']:,} at {Decimal(found['price']).scaleb(-6).normalize():,f}, {found['orders_ahead']:,} orders "
+        f"({found['size_ahead']:,}) ahead of it, {found['orders_at_price']:,} orders ({found['size_at_price']:,}) at "
+        f"this price; book {found['book_state']}"
+    )
+
+
 def _text(document: dict[str, Any]) -> str:  # Any: JSON
     rows = "\n".join(f"  {name + '.parquet':24} {count:>12,} rows" for name, count in document["rows"].items())
     refused = f", {document['refused_lines']:,} lines refused" if document["refused_lines"] else ""
-    return f"{document['events']:,} events{refused} -> {document['directory']}\n{rows}"
+    places = "".join(f"\n{_place(found)}" for found in document.get("queue", ()))
+    return f"{document['events']:,} events{refused} -> {document['directory']}\n{rows}{places}"

@@ -28,6 +28,7 @@ def _fixed(array: Array) -> Array:
 
 
 _NO_BITS = _fixed(np.zeros(0, np.uint8))
+NEVER_CLOSED = _fixed(np.zeros(0, np.int64))
 
 
 class Column(NamedTuple):
@@ -64,6 +65,11 @@ class Rows(NamedTuple):
     raw_offsets: Array
     raw: Array
     raw_bits: Array
+    order_id: Column
+    priority: Column
+    mmid: Column
+    mmid_keys: Array  # int64: key of each code of mmid
+    closed: Array  # int64: since when the market is closed, per row (NIL = it is not); empty = it never is
     offset: Array  # of the record in its partition
     slot: Array
     link: Array
@@ -83,8 +89,11 @@ def value_or_nil(column: Column, i: int) -> Number:
     return NIL
 
 
-def rows_of(batch: pa.RecordBatch, offsets: Array) -> Rows:
-    """The columns of a batch with arrow_schema(EVENTS). Raises ValueError for another schema."""
+def rows_of(batch: pa.RecordBatch, offsets: Array, mmid_keys: Array) -> Rows:
+    """The columns of a batch with arrow_schema(EVENTS). Raises ValueError for another schema.
+
+    `mmid_keys` = orders.mmid_key of each entry in the dictionary of mmid, one entry at least.
+    """
     if not batch.schema.equals(_SCHEMA) and tuple(batch.schema.names) != _NAMES:
         raise ValueError("processing reads rows of market.events")
     n = batch.num_rows
@@ -117,6 +126,11 @@ def rows_of(batch: pa.RecordBatch, offsets: Array) -> Rows:
         raw_offsets=_fixed(np.frombuffer(buffers[1], np.int32)[raw.offset : raw.offset + n + 1]),
         raw=_NO_BITS if buffers[2] is None else _fixed(np.frombuffer(buffers[2], np.uint8)),
         raw_bits=_validity(raw),
+        order_id=_column(column["order_id"], np.int64),
+        priority=_column(column["priority"], np.int64),
+        mmid=_column(column["mmid"], codes),
+        mmid_keys=_fixed(mmid_keys),
+        closed=NEVER_CLOSED,
         offset=_fixed(offsets),
         slot=np.full(n, -1, np.int32),
         link=np.full(n, -1, np.int32),

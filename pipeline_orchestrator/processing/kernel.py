@@ -26,6 +26,7 @@ from pipeline_orchestrator.processing.layout import (
     source_digest,
 )
 from pipeline_orchestrator.processing.levels import room_for_level
+from pipeline_orchestrator.processing.orders import room_for_order
 from pipeline_orchestrator.processing.rows import (
     clock_level1,
     clock_level2,
@@ -40,15 +41,15 @@ from pipeline_orchestrator.processing.rows import (
 from pipeline_orchestrator.processing.trust import attach
 
 # What a pass answers: the row it stopped at, and why.
-DONE, NEED_LEVELS, NEED_BARS, NEED_BOOK_ROWS, NEED_BAR_ROWS, NEED_TOO_LATE = range(6)
+DONE, NEED_LEVELS, NEED_BARS, NEED_BOOK_ROWS, NEED_BAR_ROWS, NEED_TOO_LATE, NEED_ORDERS = range(7)
 
 # cursor[...]: where the outputs stand.
 N_FEATURES, N_BOOKS, N_BARS, N_TOO_LATE, N_FACTS = range(5)
 CURSOR_SIZE: Final = 5
 
 _TRADE, _QUOTE = KIND["trade"], KIND["quote"]
-_ORDER_ADD, _ORDER_DELETE = KIND["order_add"], KIND["order_delete"]
-_LEVEL_SET, _LEVEL_DELETE, _DEPTH_CLEAR = KIND["level_set"], KIND["level_delete"], KIND["depth_clear"]
+_ORDER_ADD, _ORDER_CHANGE = KIND["order_add"], KIND["order_change"]
+_LEVEL_SET, _DEPTH_CLEAR = KIND["level_set"], KIND["depth_clear"]
 _CLOCK, _CONNECTED, _GAP, _OTHER = KIND["clock"], KIND["connected"], KIND["gap"], KIND["other"]
 _LEVEL1, _LEVEL2 = PORT["level1"], PORT["level2"]
 assert (_TRADE, _QUOTE, _ORDER_ADD, _DEPTH_CLEAR) == (1, 2, 3, 8), "trade, quote and depth events are 1..8"
@@ -57,7 +58,19 @@ assert BASES == ("C", "E", "O"), "rows.py reads basis by its code"
 DIGEST: Final = source_digest(
     tuple(
         f"pipeline_orchestrator.processing.{name}"
-        for name in ("layout", "borrow", "columns", "measures", "levels", "trust", "bar_chains", "emit", "rows")
+        for name in (
+            "layout",
+            "borrow",
+            "columns",
+            "measures",
+            "levels",
+            "trust",
+            "bar_chains",
+            "emit",
+            "rows",
+            "orders",
+            "order_book",
+        )
     )
 )
 
@@ -108,14 +121,13 @@ def _build(digest: str) -> Any:  # Any: numba's dispatcher
                         return i, NEED_BARS
                     if too_late.shape[0] == cursor[N_TOO_LATE]:
                         return i, NEED_TOO_LATE
-                elif (
-                    kind == _LEVEL_SET
-                    and slot >= 0
-                    and not (room_for_level(st, slot, 0) and room_for_level(st, slot, 1))
-                ):
-                    return i, NEED_LEVELS
+                elif slot >= 0 and (kind == _LEVEL_SET or _ORDER_ADD <= kind <= _ORDER_CHANGE):
+                    if not (room_for_level(st, slot, 0) and room_for_level(st, slot, 1)):
+                        return i, NEED_LEVELS
+                    if kind != _LEVEL_SET and not room_for_order(st):
+                        return i, NEED_ORDERS
                 shown = 0
-                if _LEVEL_SET <= kind <= _DEPTH_CLEAR or kind == _OTHER:
+                if _ORDER_ADD <= kind <= _DEPTH_CLEAR or kind == _OTHER:
                     shown = 1
                 elif kind == _CLOCK or is_fact:
                     shown = st.starts[part + 1] - st.starts[part]
@@ -146,7 +158,7 @@ def _build(digest: str) -> Any:  # Any: numba's dispatcher
                             cursor[N_TOO_LATE] = at + 1
                     elif kind == _QUOTE:
                         quote_row(rows, i, st, slot)
-                    elif kind >= _LEVEL_SET:
+                    else:
                         changed = depth_row(rows, i, st, slot, rules.levels)
                     feature_row(features, cursor[N_FEATURES], rows, i, number, st, slot, rules, quiet)
                     if not quiet:

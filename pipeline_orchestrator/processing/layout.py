@@ -68,8 +68,31 @@ SLOT = np.dtype(
 )
 
 # A side of a book: a block of the level pools, sorted so that the best level is the last. Keys rise towards the best:
-# price of a bid, negated price of an ask.
-SIDE = np.dtype([("off", "i8"), ("cap", "i4"), ("n", "i4")], align=True)
+# price of a bid, negated price of an ask. A book by order also has its orders in the order of their arrival.
+SIDE = np.dtype(
+    [("off", "i8"), ("cap", "i4"), ("n", "i4"), ("oldest", "i4"), ("newest", "i4"), ("orders", "i4")], align=True
+)
+
+# An order, or a market participant's row (see orders.py). Free rows are chained through `next`.
+ORDER = np.dtype(
+    [
+        ("key", "i8"),  # bits of the unsigned order id; a participant's code (mmid_key)
+        ("price", "i8"),
+        ("size", "i8"),  # above 0
+        ("priority", "i8"),  # bits of an unsigned number, lower = earlier
+        ("seen", "i8"),  # newest T of Level 1 when it was last sent; NIL = no T yet
+        ("home", "i4"),  # 2 * slot + side
+        ("next", "i4"),  # in its hash bucket; -1 = last
+        ("older", "i4"),  # on its side, by arrival; -1 = none
+        ("newer", "i4"),
+        ("flags", "i4"),  # HAS_ID, HAS_PRIORITY
+    ],
+    align=True,
+)
+HAS_ID, HAS_PRIORITY = 1, 2
+ORDER_CONTENT: Final = ("key", "price", "size", "priority", "seen", "flags")  # what is no place in memory
+LARGEST_ORDER: Final = 1 << 40  # a larger size is no order's; so the sum of a price level stays below 2**63
+STALE_ROW_US: Final = 900_000_000  # a participant's row not sent again for so long outside the session expires
 
 # Bars of one symbol and interval: newest first by open time. `pending` = not yet published, or changed since.
 CHAIN = np.dtype([("head", "i4"), ("tail", "i4"), ("n", "i4"), ("pending", "i4")], align=True)
@@ -152,6 +175,9 @@ COUNTED: Final = (
     "unusable_trades",
     "late_trades",
     "trades_too_late",
+    "unknown_order_deletes",
+    "mixed_depth_forms",
+    "expired_participant_rows",
 )
 (
     C_REPEATS,
@@ -162,10 +188,15 @@ COUNTED: Final = (
     C_BAD_TRADE,
     C_LATE,
     C_TOO_LATE,
-) = range(8)
+    C_UNKNOWN_ORDER,
+    C_MIXED_FORMS,
+    C_EXPIRED,
+) = range(11)
 
-# pool[...]: where the allocators stand.
-P_LEVELS, P_FREE_BAR, P_BARS, P_FREE_BLOCK = 0, 1, 2, 3  # from P_FREE_BLOCK on: one free list per block size
+# pool[...]: where the allocators stand. P_ORDERS = rows ever used, P_ORDERS_HELD = those in use.
+P_LEVELS, P_FREE_BAR, P_BARS, P_FREE_ORDER, P_ORDERS, P_ORDERS_HELD, P_FREE_BLOCK = range(
+    7
+)  # from P_FREE_BLOCK on: one free list per block size
 POOL_SIZE: Final = 40
 FIRST_BLOCK: Final = 8  # levels of the smallest block; each next size doubles
 
@@ -183,6 +214,8 @@ class StateArrays(NamedTuple):
     bars: Array  # BAR
     keys: Array  # int64, level pool
     sizes: Array  # int64, level pool
+    orders: Array  # ORDER
+    buckets: Array  # int32: first order of each hash bucket; as many as orders has rows, a power of two
     links: Array  # LINK
     order: Array  # int32: slots by partition, then symbol
     starts: Array  # int64: where each partition's slots begin in `order`; one more at the end

@@ -21,6 +21,7 @@ from pipeline_orchestrator.processing.layout import (
     Number,
     StateArrays,
 )
+from pipeline_orchestrator.processing.orders import drop_orders
 
 
 @njit(error_model="numpy", forceinline=True)
@@ -104,17 +105,50 @@ def delete_level(st: StateArrays, slot: int, side: int, price: int) -> Number:
 
 
 @njit(error_model="numpy", forceinline=True)
+def add_to_level(st: StateArrays, slot: int, side: int, price: int, change: int) -> Number:
+    """Add to the size of a level, which comes into being or goes with its size; how far from the best it lies or lay.
+
+    room_for_level must hold where `change` is above 0; a level takes back only what was added to it.
+    """
+    row = st.sides[2 * slot + side]
+    key = price if side == BID else -price
+    n, off = row["n"], row["off"]
+    at = find(st.keys, off, n, key)
+    if at == n or st.keys[off + at] != key:
+        if n == row["cap"]:
+            _enlarge(st, 2 * slot + side)
+            off = row["off"]
+        for i in range(n, at, -1):
+            st.keys[off + i] = st.keys[off + i - 1]
+            st.sizes[off + i] = st.sizes[off + i - 1]
+        st.keys[off + at] = key
+        st.sizes[off + at] = change
+        row["n"] = n + 1
+        return n - at
+    if st.sizes[off + at] + change != 0:
+        st.sizes[off + at] += change
+        return n - 1 - at
+    for i in range(at, n - 1):
+        st.keys[off + i] = st.keys[off + i + 1]
+        st.sizes[off + i] = st.sizes[off + i + 1]
+    row["n"] = n - 1
+    return n - 1 - at
+
+
+@njit(error_model="numpy", forceinline=True)
 def empty_side(st: StateArrays, slot: int, side: int) -> Flag:
-    """Remove all levels of a side; True where there were any."""
+    """Remove all levels of a side, and its orders; True where there were any."""
     row = st.sides[2 * slot + side]
     had = row["n"] > 0
     row["n"] = 0
+    if row["orders"] > 0:
+        drop_orders(st, 2 * slot + side)
     return had
 
 
 @njit(error_model="numpy", forceinline=True)
 def empty_book(st: StateArrays, slot: int) -> Flag:
-    """Remove all levels; True where there were any."""
+    """Remove all levels and orders; True where there were any."""
     bids = empty_side(st, slot, BID)
     asks = empty_side(st, slot, ASK)
     return bids or asks

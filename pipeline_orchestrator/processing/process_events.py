@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from config import durations
 from config.sections import Settings
-from pipeline_orchestrator.market.calendar import Session, calendar_named
+from pipeline_orchestrator.market.calendar import Calendar, Session, calendar_named
 from pipeline_orchestrator.market.events import EVENTS, GAPS, KIND, arrow_schema, enum_symbols
 from pipeline_orchestrator.market.gaps import GapBook, Place
 from pipeline_orchestrator.processing import kernel
@@ -30,12 +30,14 @@ from pipeline_orchestrator.processing.layout import (
     INTERVALS,
     INTERVALS_US,
     NIL,
+    ORDER_CONTENT,
     PUBLISHED,
     STALE,
     Array,
     Rules,
 )
 from pipeline_orchestrator.processing.locate import locate
+from pipeline_orchestrator.processing.orders import drop_orders, mmid_key
 from pipeline_orchestrator.processing.outputs import (
     BarRoom,
     BookRoom,
@@ -46,6 +48,7 @@ from pipeline_orchestrator.processing.outputs import (
     features_out,
 )
 from pipeline_orchestrator.processing.rows import BOOKS_CHANGE, BOOKS_PERIOD
+from pipeline_orchestrator.processing.session_end import with_session_ends
 from pipeline_orchestrator.processing.state import State
 from pipeline_orchestrator.record import Batch, EventId, OffsetRange, Outgoing, Output
 
@@ -82,13 +85,14 @@ class ProcessEvents:
 
     Rows come as arrow_schema(market.events), each partition's in one run of `batch.ranges`. The outputs carry the
     partition of their input and the symbol as key. Raises KeyError for a partition that is not assigned, ValueError
-    for rows of another schema; bad rows are counted (`counters`), never raised.
+    for rows of another schema; bad rows are counted (`counters`), never raised. `calendar` replaces that of the
+    settings.
     """
 
-    def __init__(self, settings: Settings, partitions: Sequence[int]) -> None:
+    def __init__(self, settings: Settings, partitions: Sequence[int], calendar: Calendar | None = None) -> None:
         self.settings = settings
         self.rules = rules_of(settings)
-        self.calendar = calendar_named(settings.market.calendar)
+        self.calendar = calendar or calendar_named(settings.market.calendar)
         self.partitions = tuple(sorted(partitions))
         self.state = State(self.partitions)
         self.gaps = {partition: GapBook() for partition in self.partitions}
@@ -96,6 +100,8 @@ class ProcessEvents:
         self._symbols = Symbols()
         self._dictionary: pa.Array | None = None
         self._sids: Array = np.zeros(1, np.int32)
+        self._mmids: pa.Array | None = None
+        self._mmid_keys: Array = np.zeros(1, np.int64)
         self._unreadable = 0
         self._book_rows = _FIRST_BOOK_ROWS
 
@@ -104,7 +110,8 @@ class ProcessEvents:
         output = Output(batch=batch)
         if len(batch) == 0:
             return output
-        rows = with_trading_dates(rows_of(batch.rows, _offsets(batch)), self.calendar)
+        rows = rows_of(batch.rows, _offsets(batch), self._keys_of(batch.rows))
+        rows = with_session_ends(with_trading_dates(rows, self.calendar), self.calendar)
         runs = self._runs(batch)
         facts = self._locate(batch, rows, runs)
         gap_rows = GapRows()
@@ -121,6 +128,10 @@ class ProcessEvents:
             )
         return output
 
+    def order_bytes(self) -> tuple[int, int]:
+        """Orders held in all books, and bytes of the tables for them."""
+        return self.state.order_bytes()
+
     def counters(self) -> dict[str, int]:
         """What was counted since this object was made, by name (layout.COUNTED and `unreadable_facts`)."""
         counts = self.state.view().counts
@@ -132,7 +143,7 @@ class ProcessEvents:
         return None if clock == NIL else self.calendar.session_of(clock)
 
     def digest(self, partition: int | None = None) -> str:
-        """SHA-256 of the books (symbol, state, levels; best first) of one partition or of all."""
+        """SHA-256 of the books (symbol, state, levels, orders by arrival) of one partition or of all."""
         st = self.state.view()
         found = hashlib.sha256()
         for part, number in enumerate(self.partitions):
@@ -144,6 +155,8 @@ class ProcessEvents:
                     block = st.sides[2 * slot + side]
                     at, n = int(block["off"]), int(block["n"])
                     book += [st.keys[at : at + n].tolist(), st.sizes[at : at + n].tolist()]
+                    if block["orders"]:
+                        book.append(self.state.orders_of(slot, side)[list(ORDER_CONTENT)].tolist())
                 found.update(json.dumps(book).encode())
         return found.hexdigest()
 
@@ -180,6 +193,8 @@ class ProcessEvents:
             st.slots[slot]["trust"] = STALE
             st.slots[slot]["begun"] = 0
             st.sides["n"][2 * slot : 2 * slot + 2] = 0
+            for side in range(2):
+                drop_orders(st, 2 * slot + side)
             for k in range(2):
                 p = int(st.chains[2 * slot + k]["head"])
                 while p >= 0:
@@ -225,6 +240,14 @@ class ProcessEvents:
         self._unreadable += table.unreadable
         return table
 
+    def _keys_of(self, rows: pa.RecordBatch) -> Array:
+        """Keys of the participants in a batch's dictionary."""
+        dictionary = rows.column("mmid").dictionary if "mmid" in rows.schema.names else None
+        if dictionary is not None and (self._mmids is None or not dictionary.equals(self._mmids)):
+            self._mmid_keys = np.array([mmid_key(name or "") for name in dictionary.to_pylist()] or [0], np.int64)
+            self._mmids = dictionary
+        return self._mmid_keys
+
     def _run(self, rows: Rows, runs: Array, facts: FactTable) -> tuple[list[Outgoing], Array]:
         """The kernel over all rows, with room made where it asks for it; outputs, and trades too late for bars."""
         n = rows.kind.size
@@ -250,6 +273,8 @@ class ProcessEvents:
             )
             if why == kernel.NEED_LEVELS:
                 self.state.grow_levels()
+            elif why == kernel.NEED_ORDERS:
+                self.state.grow_orders()
             elif why == kernel.NEED_BARS:
                 self.state.grow_bars()
             elif why == kernel.NEED_BOOK_ROWS:

@@ -10,7 +10,7 @@
 - Level 1 bid and ask come from quotes (also `P`) and trades. A side is missing where its price is, or where price and
   size are 0. A trade without any of the four fields says nothing about the quote.
 - Size 0 or less in a level = delete. A delete of an unknown level is ignored and counted; a level without side, price
-  or size too. Orders (`3 4 5 6`) do not touch the book by price level.
+  or size too. Orders (`3 4 5 6`) and what they do to a book: order_book.py.
 """
 
 # ruff: noqa: PLR1714 - kernels compare one by one, which compiles to less than a search in a tuple
@@ -56,6 +56,7 @@ from pipeline_orchestrator.processing.layout import (
 from pipeline_orchestrator.processing.layout import INTERVALS_US as LENGTHS
 from pipeline_orchestrator.processing.levels import delete_level, set_level
 from pipeline_orchestrator.processing.measures import LOW_BITS, LOW_MASK
+from pipeline_orchestrator.processing.order_book import admit, expire_rows, order_row
 from pipeline_orchestrator.processing.trust import (
     clear_depth,
     complete,
@@ -67,6 +68,7 @@ from pipeline_orchestrator.processing.trust import (
     watch_depth,
 )
 
+_ORDER_DELETE, _DEPTH_CLEAR = KIND["order_delete"], KIND["depth_clear"]
 _LEVEL_SET, _LEVEL_DELETE = KIND["level_set"], KIND["level_delete"]
 _ODD = 2  # basis O
 _HISTORY = 1  # source H
@@ -147,7 +149,7 @@ def trade_row(rows: Rows, i: int, st: StateArrays, slot: int, rules: Rules) -> i
 
 @njit(error_model="numpy", forceinline=True)
 def depth_row(rows: Rows, i: int, st: StateArrays, slot: int, levels: int) -> Flag:
-    """A level set or deleted, or a book cleared. True where the best `levels` of the book changed."""
+    """An order, a level, or a book cleared. True where the best `levels` of the book changed."""
     if is_old(rows, i):
         st.counts[C_REPLAYED_DEPTH] += 1
         return False
@@ -155,20 +157,26 @@ def depth_row(rows: Rows, i: int, st: StateArrays, slot: int, levels: int) -> Fl
     if present(rows.side.bits, i):
         side = rows.side.values[i]
     kind = rows.kind[i]
-    if kind != _LEVEL_SET and kind != _LEVEL_DELETE:
+    if kind == _DEPTH_CLEAR:
         return clear_depth(st, slot, side)
+    if kind <= _ORDER_DELETE:
+        return order_row(rows, i, st, slot, side, levels)
     price, size = value_or_nil(rows.price, i), value_or_nil(rows.size, i)
     if side < 0 or price == NIL or (kind == _LEVEL_SET and size == NIL):
         st.counts[C_BAD_DEPTH] += 1
+        return False
+    summary = kind == _LEVEL_SET and (rows.summary[i >> 3] >> (i & 7)) & 1 == 1
+    fits, emptied = admit(st, slot, False, summary)
+    if not fits:
         return False
     if kind == _LEVEL_DELETE or size <= 0:
         depth = delete_level(st, slot, side, price)
         if depth < 0:
             st.counts[C_UNKNOWN_LEVEL] += 1
-        return 0 <= depth < levels
-    note_level(st, slot, (rows.summary[i >> 3] >> (i & 7)) & 1 == 1)
+        return emptied or 0 <= depth < levels
+    note_level(st, slot, summary)
     depth = set_level(st, slot, side, price, size)
-    return 0 <= depth < levels
+    return emptied or 0 <= depth < levels
 
 
 @njit(error_model="numpy", forceinline=True)
@@ -223,7 +231,10 @@ def clock_level1(
     n_books: int,
     quiet: bool,
 ) -> tuple[int, int]:
-    """`T` of Level 1: bars that ended go out by symbol and interval, books of the period too. Rows of each written."""
+    """`T` of Level 1: bars that ended go out by symbol and interval, books of the period too. Rows of each written.
+
+    Outside the session participants' rows that were not sent again expire.
+    """
     clock = rows.time.values[i]
     of = st.links[link]
     of["clock"] = clock
@@ -232,6 +243,7 @@ def clock_level1(
     if rules.books == BOOKS_PERIOD and clock // rules.period_us > of["shown"]:
         of["shown"] = clock // rules.period_us
         period = True
+    closed = NIL if rows.closed.size == 0 else rows.closed[i]
     for at in range(st.starts[part], st.starts[part + 1]):
         slot = st.order[at]
         if st.slots[slot]["link"] != link:
@@ -246,6 +258,8 @@ def clock_level1(
                         made += 1
                 p = st.bars[p]["newer"]
             drop_old(st, slot, k, LENGTHS[k], rules.keep_us, clock)
+        if closed != NIL and expire_rows(st, slot, closed, clock, rules.levels):
+            shown += show_book(books, n_books + shown, rows, i, number, st, slot, shown, rules, quiet)
         if period and st.slots[slot]["unshown"] == 1:
             st.slots[slot]["unshown"] = 0
             if not quiet:

@@ -18,11 +18,11 @@ from crc32c import crc32c
 from numba import njit
 
 from pipeline_orchestrator.market.gaps import GapBook
-from pipeline_orchestrator.processing.layout import BAR, LINK, SLOT, Array, Number, StateArrays
+from pipeline_orchestrator.processing.layout import BAR, LINK, ORDER, SLOT, Array, Number, StateArrays
 from pipeline_orchestrator.processing.process_events import ProcessEvents
 
 MAGIC: Final = b"MKTSNAP1"
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2  # 1: without orders
 _HEAD = struct.Struct("<8sI")
 _TAIL = struct.Struct("<I")
 
@@ -43,20 +43,23 @@ class Sections(NamedTuple):
     sizes: Array  # int64
     chains: Array  # int64: how many bars, two per symbol
     bars: Array  # BAR, newest first per chain
+    queues: Array  # int64: how many orders, two per symbol
+    orders: Array  # ORDER, by arrival per side; places in memory are -1
 
 
 _DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "slots": SLOT,
     "links": LINK,
     "bars": BAR,
-    **{name: np.dtype("i8") for name in ("levels", "keys", "sizes", "chains")},
+    "orders": ORDER,
+    **{name: np.dtype("i8") for name in ("levels", "keys", "sizes", "chains", "queues")},
 }
-LAYOUT: Final = json.dumps([SLOT.descr, LINK.descr, BAR.descr])
+LAYOUT: Final = json.dumps([SLOT.descr, LINK.descr, BAR.descr, ORDER.descr])
 
 
 @njit(cache=True, error_model="numpy")
-def _pack(st: StateArrays, slots: Array, keys: Array, sizes: Array, bars: Array) -> Number:
-    level, bar = 0, 0
+def _pack(st: StateArrays, slots: Array, keys: Array, sizes: Array, bars: Array, orders: Array) -> Number:
+    level, bar, order = 0, 0, 0
     for slot in slots:
         for h in range(2 * slot, 2 * slot + 2):
             side = st.sides[h]
@@ -69,7 +72,14 @@ def _pack(st: StateArrays, slots: Array, keys: Array, sizes: Array, bars: Array)
                 bars[bar] = st.bars[p]
                 bar += 1
                 p = st.bars[p]["older"]
-    return level + bar
+            p = side["oldest"]
+            while p >= 0:
+                row = orders[order]
+                orders[order] = st.orders[p]
+                row["home"], row["next"], row["older"], row["newer"] = -1, -1, -1, -1
+                order += 1
+                p = st.orders[p]["newer"]
+    return level + bar + order
 
 
 def pack(processor: ProcessEvents, partition: int) -> tuple[Header, Sections]:
@@ -86,14 +96,16 @@ def pack(processor: ProcessEvents, partition: int) -> tuple[Header, Sections]:
     keys: Array = np.empty(int(levels.sum()), np.int64)
     sizes: Array = np.empty_like(keys)
     bars: Array = np.empty(int(chains.sum()), BAR)
-    _pack(st, slots, keys, sizes, bars)
+    queues = st.sides[both]["orders"].astype(np.int64)
+    orders: Array = np.empty(int(queues.sum()), ORDER)
+    _pack(st, slots, keys, sizes, bars, orders)
     header: Header = {
         "symbols": [symbol for symbol, _ in named],
         "instances": list(state.instances),
         "past_lost": state.past_lost[part],
         "gaps": processor.gaps[partition].dump(),
     }
-    return header, Sections(rows, st.links[state.links_of(part)], levels, keys, sizes, chains, bars)
+    return header, Sections(rows, st.links[state.links_of(part)], levels, keys, sizes, chains, bars, queues, orders)
 
 
 def unpack(processor: ProcessEvents, partition: int, header: Header, sections: Sections) -> None:
@@ -106,7 +118,7 @@ def unpack(processor: ProcessEvents, partition: int, header: Header, sections: S
         state.view().links[number * len(state.partitions) + part] = sections.links[place]
     state.past_lost[part] = bool(header["past_lost"])
     processor.gaps[partition] = GapBook.load(header["gaps"])
-    level, bar = 0, 0
+    level, bar, order = 0, 0, 0
     for at, symbol in enumerate(header["symbols"]):
         slot = state.add_slot(part, state.add_symbol(symbol))
         row = state.view().slots[slot]
@@ -124,6 +136,9 @@ def unpack(processor: ProcessEvents, partition: int, header: Header, sections: S
             n = int(sections.chains[2 * at + h])
             state.put_bars(slot, h, sections.bars[bar : bar + n])
             bar += n
+            n = int(sections.queues[2 * at + h])
+            state.put_orders(slot, h, sections.orders[order : order + n])
+            order += n
 
 
 def encode(header: Header, sections: Sections) -> list[bytes]:
@@ -170,7 +185,14 @@ def decode_sections(raw: bytes, header: Header) -> Sections:
 
 
 def warm() -> None:
-    """Compile or load the packing kernel."""
+    """Compile or load the packing kernel, and what puts orders back."""
     from config.sections import Settings
 
-    pack(ProcessEvents(Settings(), [0]), 0)
+    processor = ProcessEvents(Settings(), [0])
+    pack(processor, 0)
+    slot = processor.state.add_slot(0, processor.state.add_symbol("WARM"))
+    order: Array = np.zeros(1, ORDER)
+    processor.state.put_orders(slot, 0, order)
+    processor.state.grow_orders()
+    processor.lose_past(0, "", [])
+    assert processor.order_bytes()[0] == 0

@@ -21,10 +21,14 @@ from pipeline_orchestrator.processing.layout import (
     NIL,
     NIL32,
     NONE,
+    ORDER,
     P_BARS,
     P_FREE_BAR,
     P_FREE_BLOCK,
+    P_FREE_ORDER,
     P_LEVELS,
+    P_ORDERS,
+    P_ORDERS_HELD,
     POOL_SIZE,
     PUBLISHED,
     SIDE,
@@ -33,6 +37,7 @@ from pipeline_orchestrator.processing.layout import (
     Array,
     StateArrays,
 )
+from pipeline_orchestrator.processing.orders import adopt_orders, fill_buckets
 
 
 def _blank(dtype: np.dtype[np.void], **others: float) -> Array:
@@ -57,7 +62,7 @@ NEW_SLOT = _blank(
     turnover_lo=0,
     variance=float("nan"),
 )
-NEW_SIDES = np.zeros(2, SIDE)
+NEW_SIDES = np.array([(0, 0, 0, -1, -1, 0)] * 2, SIDE)
 NEW_CHAINS = np.array([(-1, -1, 0, 0)] * 2, CHAIN)
 NEW_LINK = _blank(LINK, marked=0)
 
@@ -84,6 +89,7 @@ class State:
         self._unordered = True
         pool: Array = np.zeros(POOL_SIZE, np.int64)
         pool[P_FREE_BAR] = -1
+        pool[P_FREE_ORDER] = -1
         pool[P_FREE_BLOCK:] = -1
         self._arrays = StateArrays(
             slots=np.zeros(16, SLOT),
@@ -92,6 +98,8 @@ class State:
             bars=np.zeros(64, BAR),
             keys=np.zeros(64 * FIRST_BLOCK, np.int64),
             sizes=np.zeros(64 * FIRST_BLOCK, np.int64),
+            orders=np.zeros(64, ORDER),
+            buckets=np.full(64, -1, np.int32),
             links=np.zeros(0, LINK),
             order=np.zeros(0, np.int32),
             starts=np.zeros(len(self.partitions) + 1, np.int64),
@@ -178,7 +186,33 @@ class State:
         self._arrays.pool[P_LEVELS] = off + wanted
         self._arrays.keys[off : off + keys.size] = keys
         self._arrays.sizes[off : off + keys.size] = sizes
-        self._arrays.sides[2 * slot + side] = (off, wanted, keys.size)
+        row = self._arrays.sides[2 * slot + side]
+        row["off"], row["cap"], row["n"] = off, wanted, keys.size
+
+    def put_orders(self, slot: int, side: int, orders: Array) -> None:
+        """Orders of a side that has none, by arrival; its levels must be put besides."""
+        n = int(orders.size)
+        while int(self._arrays.pool[P_ORDERS]) + n > self._arrays.orders.size:
+            self.grow_orders()
+        if n:
+            first = int(self._arrays.pool[P_ORDERS])
+            self._arrays.orders[first : first + n] = orders
+            adopt_orders(self.view(), 2 * slot + side, n)
+
+    def orders_of(self, slot: int, side: int) -> Array:
+        """A copy of a side's orders, by arrival."""
+        places = []
+        p = int(self._arrays.sides[2 * slot + side]["oldest"])
+        while p >= 0:
+            places.append(p)
+            p = int(self._arrays.orders[p]["newer"])
+        found: Array = self._arrays.orders[np.array(places, np.int64)]
+        return found
+
+    def order_bytes(self) -> tuple[int, int]:
+        """Orders held, and bytes of the tables for them (which never shrink: the most that were held at once)."""
+        arrays = self._arrays
+        return int(arrays.pool[P_ORDERS_HELD]), arrays.orders.nbytes + arrays.buckets.nbytes
 
     def put_bars(self, slot: int, interval: int, bars: Array) -> None:
         """Bars of a chain that has none, newest first."""
@@ -199,6 +233,13 @@ class State:
     def grow_levels(self) -> None:
         """Twice the room for levels."""
         self._arrays = self._arrays._replace(keys=doubled(self._arrays.keys), sizes=doubled(self._arrays.sizes))
+
+    def grow_orders(self) -> None:
+        """Twice the room for orders, and for their hash buckets."""
+        room = 2 * self._arrays.orders.size
+        buckets: Array = np.full(room, -1, np.int32)
+        self._arrays = self._arrays._replace(orders=doubled(self._arrays.orders), buckets=buckets)
+        fill_buckets(self.view())
 
     def grow_bars(self) -> None:
         """Twice the room for bars."""

@@ -10,7 +10,7 @@ from numba import config
 from pipeline_orchestrator.processing.process_events import ProcessEvents
 from pipeline_orchestrator.processing.snapshot_codec import decode_header, decode_sections, encode, pack, unpack
 from tests.unit.processing.build import Feed
-from tests.unit.processing.streams import Log, expected, random_log, run, settings_for
+from tests.unit.processing.streams import NIGHTS, Log, expected, random_log, run, settings_for
 
 
 def deep_books() -> Log:
@@ -34,12 +34,12 @@ def main() -> int:
     logs = [random_log(int(seed), 150) for seed in sys.argv[1:]] + [deep_books()]
     for at, log in enumerate(logs):
         settings = settings_for(("change", "5s", "off")[at % 3])
-        processor = ProcessEvents(settings, range(log.partitions))
+        processor = ProcessEvents(settings, range(log.partitions), NIGHTS)
         made = run(log, settings, [60, 61], processor)
         assert {name: len(rows) for name, rows in made.items()} == {
             name: len(rows) for name, rows in expected(log, settings).items()
         }
-        copy = ProcessEvents(settings, range(log.partitions))
+        copy = ProcessEvents(settings, range(log.partitions), NIGHTS)
         for partition in range(log.partitions):
             raw = b"".join(encode(*pack(processor, partition)))
             unpack(copy, partition, decode_header(raw), decode_sections(raw, decode_header(raw)))

@@ -18,6 +18,11 @@ DAY = 20_000  # days since 1970
 NOON = DAY * 86_400_000_000 + 12 * 3_600_000_000
 
 
+def signed(number: int) -> int:
+    """The bits of an unsigned 64-bit number as the log holds them."""
+    return number - (1 << 64) if number >> 63 else number
+
+
 @dataclass
 class Feed:
     """Makes rows with rising identity; each method gives one row as a dict."""
@@ -60,6 +65,22 @@ class Feed:
 
     def delete(self, symbol: str, side: str, price: int, **columns: Any) -> Row:
         return self.add("level_delete", symbol, "level2", side=side, price=price, **columns)
+
+    def order(
+        self, kind: str, symbol: str, order_id: int, side: str = "bid", price: int = 0, size: int = 0, **columns: Any
+    ) -> Row:
+        """`kind` = add, change, delete or summary; an unsigned id and an unsigned priority."""
+        if columns.get("priority") is not None:
+            columns["priority"] = signed(columns["priority"])
+        return self.participant(kind, symbol, None, side, price, size, order_id=signed(order_id), **columns)
+
+    def participant(
+        self, kind: str, symbol: str, mmid: str | None, side: str, price: int = 0, size: int = 0, **columns: Any
+    ) -> Row:
+        what = "order_add" if kind == "summary" else f"order_{kind}"
+        if kind != "delete":
+            columns |= {"price": price, "size": size, "summary": kind == "summary"}
+        return self.add(what, symbol, "level2", mmid=mmid, side=side, **columns)
 
     def clock(self, port: str = "level1", time: int | None = None) -> Row:
         return self.add("clock", None, port, event_time_us=self.now if time is None else time)

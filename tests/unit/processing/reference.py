@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
+from collections.abc import Callable
 from datetime import date, datetime
 from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from tests.unit.processing.reference_features import SECOND, features_of
-from tests.unit.processing.reference_state import Bar, Instance, Row, Symbol, half_even
+from tests.unit.processing.reference_state import Bar, Instance, Order, Row, Symbol, half_even
 
 LENGTHS = {"1s": SECOND, "1m": 60 * SECOND}
 DEPTH_KINDS = {"order_add", "order_change", "order_delete", "level_set", "level_delete", "depth_clear"}
@@ -23,11 +25,19 @@ MARKET = DEPTH_KINDS | {"trade", "quote"}
 
 class Reference:
     def __init__(
-        self, partition: int, *, levels: int = 5, books: str = "change", keep_s: float = 7200, halflife_s: float = 60
+        self,
+        partition: int,
+        *,
+        levels: int = 5,
+        books: str = "change",
+        keep_s: float = 7200,
+        closed_since: Callable[[int], int | None] = lambda _: None,
     ) -> None:
         self.partition, self.levels, self.books = partition, levels, books
         self.keep = round(keep_s * SECOND)
         self.decay = math.log(2) / 60
+        self.closed_since = closed_since
+        self.counts: Counter[str] = Counter()
         self.symbols: dict[str, Symbol] = {}
         self.instances: dict[int, Instance] = {}
         self.gaps: dict[str, Row] = {}
@@ -89,11 +99,10 @@ class Reference:
                 self.trade(row, offset, symbol, instance, old)
             elif kind == "quote" and not old:
                 self.quote(row, symbol)
-            elif not old:
-                self.depth(row, symbol)
+            emptied = not old and kind in DEPTH_KINDS and self.depth(row, symbol, instance)
             gap_open = self.gap_open(symbol, "level1") or self.gap_open(symbol, "level2")
             self.emit("market.features", row, offset, **features_of(row, symbol, self.decay, gap_open))
-            if symbol.top(self.levels) != before:
+            if emptied or symbol.top(self.levels) != before:
                 self.show(row, offset, symbol)
         elif kind == "clock":
             if row["port"] == "level1" and row.get("event_time_us") is not None:
@@ -116,8 +125,8 @@ class Reference:
         return sorted((each for each in self.symbols.values() if each.instance == instance), key=lambda each: each.name)
 
     def empty(self, row: Row, offset: int, symbol: Symbol, trust: str, need_summary: bool | None = None) -> None:
-        had = any(symbol.levels.values())
-        symbol.levels = {"bid": {}, "ask": {}}
+        had = any(symbol.book().values())
+        symbol.levels, symbol.orders = {"bid": {}, "ask": {}}, {}
         symbol.trust, symbol.begun = trust, False
         if need_summary is not None:
             symbol.need_summary = need_summary
@@ -267,24 +276,91 @@ class Reference:
                 until = known["level1"][1]
         return (start is None or end > start) and until is not None and begin < until
 
-    def depth(self, row: Row, symbol: Symbol) -> None:
-        side, price, size = row.get("side"), row.get("price"), row.get("size")
-        if row["kind"] == "depth_clear":
+    def depth(self, row: Row, symbol: Symbol, instance: Instance) -> bool:
+        """True where the book was emptied because its form changed."""
+        kind, side, price, size = row["kind"], row.get("side"), row.get("price"), row.get("size")
+        if kind == "depth_clear":
             for each in ("bid", "ask") if side is None else (side,):
                 symbol.levels[each] = {}
+                symbol.orders = {key: order for key, order in symbol.orders.items() if order.side != each}
             if symbol.trust == "valid":
                 symbol.trust, symbol.need_summary = "resyncing", False
             if symbol.trust == "resyncing":
                 symbol.begun = False
-        elif row["kind"] in {"level_set", "level_delete"} and side is not None and price is not None:
-            if row["kind"] == "level_delete" or (size is not None and size <= 0):
-                symbol.levels[side].pop(price, None)
-            elif size is not None:
-                symbol.levels[side][price] = size
-                if symbol.trust == "none":
-                    symbol.trust = "resyncing"
-                if symbol.trust == "resyncing" and (row["summary"] or not symbol.need_summary):
-                    symbol.begun = True
+            return False
+        if kind in {"order_add", "order_change", "order_delete"}:
+            return self.order(row, symbol, instance)
+        if side is None or price is None or (kind == "level_set" and size is None):
+            self.counts["unusable_depth"] += 1
+            return False
+        emptied = False
+        if symbol.orders:
+            if kind == "level_delete" or not row["summary"]:
+                self.counts["mixed_depth_forms"] += 1
+                return False
+            emptied = self.change_form(symbol)
+        if kind == "level_delete" or (size is not None and size <= 0):
+            if symbol.levels[side].pop(price, None) is None:
+                self.counts["unknown_level_deletes"] += 1
+        elif size is not None:
+            symbol.levels[side][price] = size
+            self.begin(row, symbol)
+        return emptied
+
+    def order(self, row: Row, symbol: Symbol, instance: Instance) -> bool:
+        side, price, size = row.get("side"), row.get("price"), row.get("size")
+        deletes, identity, mmid = row["kind"] == "order_delete", row.get("order_id"), row.get("mmid")
+        key: tuple[Any, ...] = (identity,) if identity is not None else (side, mmid)
+        if identity is None and mmid is None:
+            usable = False
+        elif deletes:
+            usable = identity is not None or side is not None
+        else:
+            usable = None not in (side, price, size)
+        if not usable or (not deletes and size is not None and size > 1 << 40):
+            self.counts["unusable_depth"] += 1
+            return False
+        if deletes or (size is not None and size <= 0):
+            if symbol.orders.pop(key, None) is None:
+                self.counts["unknown_order_deletes"] += 1
+            return False
+        assert side is not None and price is not None and size is not None
+        emptied = False
+        if not symbol.orders and any(symbol.levels.values()):
+            if not row["summary"]:
+                self.counts["mixed_depth_forms"] += 1
+                return False
+            emptied = self.change_form(symbol)
+        known = symbol.orders.get(key)
+        if known is not None and ((known.side, known.price) != (side, price) or size > known.size):
+            del symbol.orders[key]
+        symbol.orders[key] = Order(side, price, size, row.get("priority"), instance.clock)
+        self.begin(row, symbol)
+        return emptied
+
+    def change_form(self, symbol: Symbol) -> bool:
+        symbol.levels, symbol.orders, symbol.begun = {"bid": {}, "ask": {}}, {}, False
+        if symbol.trust == "valid":
+            symbol.trust, symbol.need_summary = "resyncing", True
+        return True
+
+    def begin(self, row: Row, symbol: Symbol) -> None:
+        if symbol.trust == "none":
+            symbol.trust = "resyncing"
+        if symbol.trust == "resyncing" and (row["summary"] or not symbol.need_summary):
+            symbol.begun = True
+
+    def expire(self, symbol: Symbol, clock: int) -> None:
+        """Rows of participants, outside the session: 15 minutes after the later of its end and their last line."""
+        closed = self.closed_since(clock)
+        if closed is None:
+            return
+        for key, order in list(symbol.orders.items()):
+            if len(key) == 2:
+                order.seen = clock if order.seen is None else order.seen
+                if clock - max(order.seen, closed) >= 900 * SECOND:
+                    del symbol.orders[key]
+                    self.counts["expired_participant_rows"] += 1
 
     def show(self, row: Row, offset: int, symbol: Symbol) -> None:
         if self.books == "off":
@@ -334,6 +410,10 @@ class Reference:
                 for begin in [each for each, bar in bars.items() if not bar.changed]:
                     if begin + length + self.keep < clock:
                         del bars[begin]
+            before = symbol.top(self.levels)
+            self.expire(symbol, clock)
+            if symbol.top(self.levels) != before:
+                self.show(row, offset, symbol)
             if period is not None and symbol.unshown:
                 self.book(row, offset, symbol)
 
@@ -362,5 +442,5 @@ class Reference:
             final=True,
             revision=bar.revision,
             gap_flag=bar.gap,
-            session="open",  # 24x7
+            session="open" if self.closed_since(begin) is None else "closed",
         )

@@ -25,6 +25,15 @@ class Bar:
 
 
 @dataclass
+class Order:
+    side: str
+    price: int
+    size: int
+    priority: int | None = None
+    seen: int | None = None  # newest T of Level 1
+
+
+@dataclass
 class Symbol:
     name: str
     instance: int = -1
@@ -32,6 +41,7 @@ class Symbol:
     need_summary: bool = True
     begun: bool = False
     levels: dict[str, dict[int, int]] = field(default_factory=lambda: {"bid": {}, "ask": {}})
+    orders: dict[tuple[Any, ...], Order] = field(default_factory=dict)  # by arrival
     level1: tuple[int | None, int | None, int | None, int | None] = (None, None, None, None)
     previous: tuple[int | None, int | None, int | None, int | None] = (None, None, None, None)
     source: str = "none"
@@ -44,9 +54,19 @@ class Symbol:
     ended: dict[str, tuple[tuple[int, int], int | None]] = field(default_factory=dict)
     unshown: bool = False
 
+    def book(self) -> dict[str, dict[int, int]]:
+        """Levels: those that were sent, or the sums over orders."""
+        if not self.orders:
+            return self.levels
+        sums: dict[str, dict[int, int]] = {"bid": {}, "ask": {}}
+        for order in self.orders.values():
+            sums[order.side][order.price] = sums[order.side].get(order.price, 0) + order.size
+        return sums
+
     def top(self, n: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        bids = sorted(self.levels["bid"].items(), reverse=True)[:n]
-        asks = sorted(self.levels["ask"].items())[:n]
+        book = self.book()
+        bids = sorted(book["bid"].items(), reverse=True)[:n]
+        asks = sorted(book["ask"].items())[:n]
         return bids, asks
 
     def shown_trust(self) -> str:

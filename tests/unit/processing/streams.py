@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from config.sections import BarsConfig, ProcessingConfig, Settings
+from pipeline_orchestrator.market.calendar import Calendar
+from pipeline_orchestrator.market.sessions import Sessions
 from pipeline_orchestrator.processing.process_events import ProcessEvents
 from tests.unit.processing.build import DAY, Feed, Row, batch_of
 from tests.unit.processing.reference import Reference
@@ -42,6 +46,7 @@ def random_log(seed: int, events: int = 250, partitions: int = 3) -> Log:
         at = rng.choice((0, 0, 0, 1))
         feed = feeds[at]
         feed.now += rng.choice((0, 0, 1, 400, 90_000, 700_000, 3_000_000))
+        feed.now += rng.choice((0,) * 40 + (400_000_000, 901_000_000))
         if rng.random() < 0.01:
             feed.epoch, feed.seq = feed.epoch + 1, 0
         row = _event(rng, feed, open_gaps[at])
@@ -64,7 +69,7 @@ def _event(rng: random.Random, feed: Feed, open_gaps: list[str]) -> Row:
     symbol = rng.choice(SYMBOLS)
     kind = rng.choices(
         ("trade", "quote", "set", "delete", "clear", "order", "clock", "fact", "none", "other", "bad"),
-        (22, 16, 26, 8, 2, 2, 12, 8, 3, 2, 2),
+        (20, 14, 20, 6, 2, 24, 12, 8, 3, 2, 2),
     )[0]
     old: dict[str, Any] = {}
     if rng.random() < 0.05:
@@ -101,8 +106,7 @@ def _event(rng: random.Random, feed: Feed, open_gaps: list[str]) -> Row:
     if kind == "clear":
         return feed.add("depth_clear", symbol, "level2", side=rng.choice(("bid", "ask", None)), **old)
     if kind == "order":
-        order = rng.choice(("order_add", "order_change", "order_delete"))
-        return feed.add(order, symbol, "level2", side=side, price=price, size=5, order_id=9, **old)
+        return _order(rng, feed, rng.choice((*SYMBOLS[2:], symbol)), side, price, old)
     if kind == "clock":
         return feed.clock(
             rng.choice(("level1", "level1", "level2")), rng.choice((None, None, None, feed.now - 5_000_000))
@@ -120,12 +124,30 @@ def _event(rng: random.Random, feed: Feed, open_gaps: list[str]) -> Row:
                 lambda: feed.add("trade", symbol, price=price, size=-5, basis="C"),
                 lambda: feed.add("level_set", symbol, "level2", side=None, price=5, size=5),
                 lambda: feed.add("level_set", symbol, "level2", side="bid", price=price, size=None),
+                lambda: feed.add("order_add", symbol, "level2", side=side, price=price, size=5),
+                lambda: feed.add("order_change", symbol, "level2", side=side, price=price, size=1 << 41, order_id=3),
+                lambda: feed.add("order_delete", symbol, "level2", mmid="NSDQ"),
                 lambda: feed.add("correction", symbol, price=price, size=5),
                 lambda: feed.add("canary", symbol),
                 lambda: feed.add("gap", None, "level1", raw=b'{"phase": "begin"'),
             )
         )()
     return _fact(rng, feed, symbol, open_gaps)
+
+
+def _order(rng: random.Random, feed: Feed, symbol: str, side: str, price: int, old: dict[str, Any]) -> Row:
+    """Orders with ids beyond 63 bits, or participants' rows; both for one symbol."""
+    who: dict[str, Any] = {"order_id": rng.choice((-1, -5, 0, 7, 648907593934, 1 << 62)), "mmid": None}
+    if symbol == SYMBOLS[2] or rng.random() < 0.1:
+        who = {"order_id": None, "mmid": rng.choice(("NSDQ", "AMEX", "CHXE", "TOOLONGNAME"))}
+    if rng.random() < 0.2:
+        return feed.add("order_delete", symbol, "level2", **({"side": side} | who | old))
+    kind = rng.choice(("order_add", "order_change", "order_change"))
+    size = rng.choice((0, 1, 2, 3, 500))
+    priority = rng.choice((None, 1, 2, -3))
+    summary = kind == "order_add" and rng.random() < 0.6
+    more = {"priority": priority, "summary": summary} | who | old
+    return feed.add(kind, symbol, "level2", side=side, price=price, size=size, **more)
 
 
 def _fact(rng: random.Random, feed: Feed, symbol: str, open_gaps: list[str]) -> Row:
@@ -149,6 +171,24 @@ def _fact(rng: random.Random, feed: Feed, symbol: str, open_gaps: list[str]) -> 
     return feed.fact("gap", symbol if what == "end" else None, port, phase=what, gap_id=gap_id, to=place)
 
 
+def half_hours() -> Calendar:
+    """Open in the first half of each hour of the days that the streams visit."""
+    hour = 3_600_000_000
+    begins = np.arange((DAY - 1) * 24, (DAY + 4) * 24, dtype=np.int64) * hour
+    days = np.repeat(np.arange(DAY - 1, DAY + 4, dtype=np.int64), 24)
+    ends = begins + hour // 2
+    return Calendar("nights", Sessions(begins, ends, days, int(begins[0]), int(begins[-1]) + hour, 0, "nights", ""))
+
+
+def closed_since(us: int) -> int | None:
+    """What half_hours says, for the reference."""
+    half = 1_800_000_000
+    return us // half * half if us // half % 2 else None
+
+
+NIGHTS = half_hours()
+
+
 def settings_for(books: str = "change", levels: int = 3, keep: str = "60s") -> Settings:
     processing = ProcessingConfig(books=books, book_levels=levels)
     return Settings(processing=processing, bars=BarsConfig(keep=keep))
@@ -158,7 +198,7 @@ def run(
     log: Log, settings: Settings, cuts: Sequence[int], processor: ProcessEvents | None = None
 ) -> dict[str, list[Row]]:
     """Rows per topic and partition, concatenated over batches cut after these many records of the whole log."""
-    processor = processor or ProcessEvents(settings, range(log.partitions))
+    processor = processor or ProcessEvents(settings, range(log.partitions), NIGHTS)
     taken = dict.fromkeys(range(log.partitions), 0)
     found: dict[str, list[Row]] = {f"{topic}/{p}": [] for topic in TOPICS for p in range(log.partitions)}
     bounds = sorted({0, len(log.sequence), *(cut % (len(log.sequence) + 1) for cut in cuts)})
@@ -180,7 +220,11 @@ def expected(log: Log, settings: Settings) -> dict[str, list[Row]]:
     keep = float(settings.bars.keep.removesuffix("s"))
     for partition in range(log.partitions):
         reference = Reference(
-            partition, levels=settings.processing.book_levels, books=settings.processing.books, keep_s=keep
+            partition,
+            levels=settings.processing.book_levels,
+            books=settings.processing.books,
+            keep_s=keep,
+            closed_since=closed_since,
         )
         for offset, row in log.records.get(partition, []):
             reference.take(row, offset)

@@ -19,7 +19,7 @@ from pipeline_orchestrator.processing.snapshot_codec import decode_header, decod
 from pipeline_orchestrator.processing.snapshot_store import SnapshotStore
 from pipeline_orchestrator.record import Batch, LogBounds
 from tests.unit.processing.build import Feed, Row, batch_of
-from tests.unit.processing.streams import TOPICS, Log, random_log, run, settings_for
+from tests.unit.processing.streams import NIGHTS, TOPICS, Log, random_log, run, settings_for
 
 NEVER = ProcessingConfig(snapshot_seconds=1e9, snapshot_records=1 << 40)
 ALWAYS = ProcessingConfig(snapshot_seconds=1e9, snapshot_records=1)
@@ -37,7 +37,7 @@ class Worker:
         self, root: Path, config: ProcessingConfig = ALWAYS, books: Settings | None = None, **more: Any
     ) -> None:
         chosen = books or settings_for()
-        self.processor = ProcessEvents(chosen, range(3))
+        self.processor = ProcessEvents(chosen, range(3), NIGHTS)
         self.recovery = RecoverableProcessing(self.processor, SnapshotStore(root), config, **more)
         self.rows: dict[str, list[Row]] = {f"{topic}/{p}": [] for topic in TOPICS for p in range(3)}
         self.positions: dict[int, int] = {}
@@ -78,7 +78,7 @@ async def test_a_crash_at_any_batch_changes_no_row_and_no_book(
 ) -> None:
     root = tmp_path_factory.mktemp("snapshots")
     log = random_log(seed)
-    undisturbed = ProcessEvents(settings_for(), range(3))
+    undisturbed = ProcessEvents(settings_for(), range(3), NIGHTS)
     wanted = run(log, settings_for(), [], undisturbed)
     first = Worker(root)
     await first.open(bounds_of(log))
@@ -113,12 +113,12 @@ def wait_for_writes(worker: Worker) -> None:
 @settings(max_examples=15, deadline=None)
 def test_packed_state_unpacks_to_the_same_state(seed: int) -> None:
     log = random_log(seed, 400)
-    whole, half = ProcessEvents(settings_for(), range(3)), Log(3)
+    whole, half = ProcessEvents(settings_for(), range(3), NIGHTS), Log(3)
     for partition, records in log.records.items():
         half.records[partition] = records[: len(records) // 2]
     half.sequence = [p for p, records in half.records.items() for _ in records]
     run(half, settings_for(), [], whole)
-    copy = ProcessEvents(settings_for(), range(3))
+    copy = ProcessEvents(settings_for(), range(3), NIGHTS)
     for partition in random.Random(seed).sample(range(3), 3):
         raw = b"".join(encode(*pack(whole, partition)))
         header = decode_header(raw)
@@ -196,7 +196,7 @@ async def test_three_snapshots_are_kept_and_a_damaged_one_is_set_aside_for_the_o
 
 @pytest.mark.parametrize("where", [0, 5, 40, -5, -1])
 def test_any_flipped_byte_and_any_cut_is_noticed(where: int) -> None:
-    processor = ProcessEvents(settings_for(), range(3))
+    processor = ProcessEvents(settings_for(), range(3), NIGHTS)
     run(random_log(4), settings_for(), [], processor)
     raw = bytearray(b"".join(encode(*pack(processor, 0))))
     decode_header(bytes(raw))
@@ -275,7 +275,7 @@ async def test_other_settings_rebuild_the_state_in_silence_up_to_the_snapshot(tm
     await after.open(bounds_of(log))
     for batch in after.batches(log, 30):
         after.process(batch)
-    undisturbed = ProcessEvents(other, range(3))
+    undisturbed = ProcessEvents(other, range(3), NIGHTS)
     wanted = run(Log(3, log.records, [p for p in log.records for _ in log.records[p]]), other, [], undisturbed)
     for name, rows in wanted.items():
         if "gaps" in name:
