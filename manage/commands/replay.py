@@ -225,11 +225,10 @@ def _place(found: dict[str, Any]) -> str:  # Any: JSON
     named = f"  order {found['order_id']} of {found['symbol']}: "
     if not found["found"]:
         return named + "not in the book"
-    return (
-        f"{named}{found['side']} {found['size']:,} at {Decimal(found['price']).scaleb(-6).normalize():,f}, {found['orders_ahead']:,} orders "
-        f"({found['size_ahead']:,}) ahead of it, {found['orders_at_price']:,} orders ({found['size_at_price']:,}) at "
-        f"this price; book {found['book_state']}"
-    )
+    price = f"{Decimal(found['price']).scaleb(-6).normalize():,f}"
+    ahead = f"{found['orders_ahead']:,} orders ({found['size_ahead']:,}) ahead of it"
+    there = f"{found['orders_at_price']:,} orders ({found['size_at_price']:,}) at this price"
+    return f"{named}{found['side']} {found['size']:,} at {price}, {ahead}, {there}; book {found['book_state']}"
 
 
 def _text(document: dict[str, Any]) -> str:  # Any: JSON

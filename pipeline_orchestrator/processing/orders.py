@@ -9,8 +9,6 @@ none is left and never shrinks. So it costs at most 136 bytes for each of the mo
 Nothing here knows of price levels; order_book.py keeps both in step.
 """
 
-# ruff: noqa: PLR1714 - kernels compare one by one, which compiles to less than a search in a tuple
-
 from __future__ import annotations
 
 import hashlib

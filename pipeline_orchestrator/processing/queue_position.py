@@ -75,7 +75,10 @@ def queue_position(processor: ProcessEvents, symbol: str, order_id: int) -> Queu
                 int(row["price"]),
                 int(row["size"]),
                 int(row["priority"]) % (1 << 64) if row["flags"] & HAS_PRIORITY else None,
-                *(int(number) for number in found),
+                int(found[0]),
+                int(found[1]),
+                int(found[2]),
+                int(found[3]),
                 STATES[int(_trust(st, slot))],
             )
         slot = int(st.slots[slot]["twin"])

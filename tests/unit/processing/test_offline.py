@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from config.sections import Settings
 from manage.commands.replay import replay
+from manage.exits import CliError, Exit
 from pipeline_orchestrator.flow.spool import Spool
 from pipeline_orchestrator.flow.spool_facts import Fact
 from pipeline_orchestrator.market.events import PORT, TOPICS
@@ -101,3 +102,75 @@ def test_a_file_that_is_no_segment_is_refused(tmp_path: Path) -> None:
         replay_spool(Settings(), [path], tmp_path / "out")
     with pytest.raises(ValueError, match="no segment"):
         replay_spool(Settings(), [tmp_path / "out"], tmp_path / "out2")
+
+
+@pytest.fixture
+def orders(tmp_path: Path) -> Path:
+    """A spool with a future by order, an equity with participants' rows, and a symbol by price level, interleaved."""
+    directory = tmp_path / "orders"
+    spool = Spool(directory, 0, segment_bytes=3000)
+    spool.open()
+
+    def lines(*texts: str) -> None:
+        spool.append(PORT["level2"], b"".join(text.encode() + b"\r\n" for text in texts), len(texts), NOON_NS)
+
+    spool.append_fact(Fact("connected", "level2", None, {"connection": "level2", "phase": "open"}), NOON_NS)
+    for symbol in ("@ESZ21", "TSLA", "MSFT"):
+        spool.append_fact(Fact("subscribed", "level2", symbol, {"connection": "level2", "phase": "watch"}), NOON_NS)
+    stamp = "12:00:00.000001,2021-06-04,"
+    for number in range(30):
+        lines(
+            f"6,@ESZ21,{648907593900 + number},,B,4500.25,{1 + number % 3},{100 - number},2,{stamp}",
+            f"6,TSLA,,MM{number % 5:02},A,{700 + number % 5}.5,10,,4,{stamp}",
+            f"7,MSFT,B,{200 + number}.00,5,1,4,{stamp}",
+        )
+    lines(f"6,@ESZ21,18446744073709551615,,A,4500.50,7,1,2,{stamp}", "T,20210604 12:00:01")
+    lines(f"4,@ESZ21,648907593905,,B,4500.00,9,3,2,{stamp}", "5,TSLA,,MM00,A,,2021-06-04,")
+    lines("5,@ESZ21,648907593929,,B,12:00:01.1,2021-06-04,", "5,@ESZ21,1,,B,12:00:01.2,2021-06-04,")
+    lines(f"3,@ESZ21,5,,B,4500.25,2,200,2,{stamp}")
+    spool.close()
+    return directory
+
+
+def test_a_spool_of_orders_gives_books_and_places_in_queues(orders: Path, tmp_path: Path) -> None:
+    asked = ["@ESZ21:648907593900", "@ESZ21:5", "@ESZ21:18446744073709551615", "@ESZ21:648907593929"]
+    words = [word for one in asked for word in ("--queue", one)]
+    done = CliRunner().invoke(replay, [str(orders), *words, "-o", str(tmp_path / "out"), "--json"])
+    assert done.exit_code == 0, done.output
+    first, last, ask, gone = json.loads(done.stdout)["queue"]
+    # 28 orders were left at 4500.25 with priorities 72..100, the lower the earlier; one came last with 200.
+    assert (first["orders_ahead"], first["orders_at_price"], first["priority"]) == (27, 29, 100)
+    left = [1 + number % 3 for number in range(30) if number not in {5, 29}]
+    assert (last["orders_ahead"], last["size_ahead"], last["size_at_price"]) == (28, sum(left), sum(left) + 2)
+    assert (ask["side"], ask["orders_ahead"], ask["price"], ask["book_state"]) == ("ask", 0, 4_500_500_000, "valid")
+    assert gone == {"symbol": "@ESZ21", "order_id": 648907593929, "found": False}
+    rows = pq.read_table(tmp_path / "out" / "books.parquet").to_pylist()
+    newest = {row["symbol"]: row for row in rows}
+    future, equity, levels = newest["@ESZ21"], newest["TSLA"], newest["MSFT"]
+    assert future["bid_prices"] == [4_500_250_000, 4_500_000_000]
+    assert future["bid_sizes"] == [sum(left) + 2, 9]
+    assert equity["ask_prices"] == [701_500_000, 702_500_000, 703_500_000, 704_500_000]
+    assert equity["ask_sizes"] == [10] * 4
+    assert levels["bid_prices"][0] == 229_000_000
+    assert {row["book_state"] for row in newest.values()} == {"valid"}
+
+
+@pytest.mark.parametrize("lines_at_once", [1, 40])
+def test_a_replay_of_orders_is_the_same_whatever_the_cut(orders: Path, tmp_path: Path, lines_at_once: int) -> None:
+    asked = [("@ESZ21", 648907593900 + number) for number in range(30)]
+    one = replay_spool(Settings(), [orders], tmp_path / "one", queue=asked)
+    two = replay_spool(Settings(), [orders], tmp_path / "two", lines_at_once=lines_at_once, queue=asked)
+    assert one == two
+    for name in ("books", "features", "events"):
+        path = f"{name}.parquet"
+        assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
+
+
+@pytest.mark.parametrize("text", ["5", "@ESZ21:", "@ESZ21:x", ":5", "A:18446744073709551616", "A:-1"])
+def test_an_order_that_is_not_named_right_is_refused_before_anything_is_read(
+    orders: Path, tmp_path: Path, text: str
+) -> None:
+    done = CliRunner().invoke(replay, [str(orders), "--queue", text, "-o", str(tmp_path / "out")])
+    assert isinstance(done.exception, CliError)
+    assert done.exception.exit_code is Exit.USAGE
+    assert not (tmp_path / "out").exists()
