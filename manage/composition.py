@@ -46,6 +46,7 @@ def simulator_spec(settings: Settings, wished: Mapping[str, Any], stages: Iterab
         "host": settings.iqfeed.host,
         "level1_port": settings.iqfeed.level1_port,
         "level2_port": settings.iqfeed.port,
+        "lookup_port": settings.iqfeed.lookup_port,
         "admin_port": settings.iqfeed.admin_port,
         "symbols": list(settings.symbols),
         **{key: value for key, value in wished.items() if value is not None},

@@ -44,7 +44,8 @@ class SimulatorComponent:
     """Runs a server until drain.
 
     Counters: component_sent_records_total (lines taken on Level 1 and 2), simulator_market_lines_total (Q P 7 8 9)
-    and simulator_clock_lines_total (T) among them. Gauges: clients, queued_bytes, flow (held | running | finished).
+    and simulator_clock_lines_total (T) among them. Gauges: clients, queued_bytes, flow (held | running | finished),
+    history_trades (kept for the Lookup port), history_trades_dropped (oldest, for want of room).
     A generated market begins its tick ids at the time of day, so that a second run of a day repeats none.
     """
 
@@ -95,6 +96,8 @@ class SimulatorComponent:
         ctx.count("simulator_clock_lines_total", new["clock_lines"])
         ctx.gauge("clients", len(server.feed.sessions))
         ctx.gauge("queued_bytes", server.queued_bytes)
+        ctx.gauge("history_trades", server.feed.history.trades.kept)
+        ctx.gauge("history_trades_dropped", server.feed.history.trades.dropped)
         ctx.gauge("flow", "finished" if server.finished else "running" if server.started else "held")
         ctx.progress(new["lines"])
 

@@ -10,10 +10,11 @@ from typing import Any
 from infrastructure.simulator import lobster_files
 from infrastructure.simulator.feed import Behaviour
 from infrastructure.simulator.generated import GeneratedMarket
+from infrastructure.simulator.lookup_behaviour import LookupBehaviour
 from infrastructure.simulator.market import Market
 from infrastructure.simulator.pace import ConfigError, parse_rate, parse_speed
 from infrastructure.simulator.replay import ReplayMarket
-from infrastructure.simulator.server import Port, admin_port, level1_port, level2_port
+from infrastructure.simulator.server import Port, admin_port, level1_port, level2_port, lookup_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class SimulatorConfig:
     host: str = "127.0.0.1"
     level1_port: int = 5009
     level2_port: int = 9200
+    lookup_port: int = 9100
     admin_port: int = 9300
     symbols: tuple[str, ...] = ()
     rate: float | None = 1000.0
@@ -43,8 +45,9 @@ class SimulatorConfig:
     def from_mapping(cls, given: Mapping[str, Any]) -> SimulatorConfig:  # Any: parsed JSON
         """From a component's JSON config. Raises ConfigError for an unknown key.
 
-        Keys are the fields of this class (`behaviour` excepted, `rate` and `speed` also as text). Where `settings`
-        is given, its `iqfeed` section and `symbols` are the defaults of host, ports and symbols. A replay is held for
+        Keys are the fields of this class (`behaviour` excepted, `rate` and `speed` also as text) and `lookup`: values
+        of LookupBehaviour by name. Where `settings` is given, its `iqfeed` section and `symbols` are the defaults of
+        host, ports and symbols. A replay is held for
         two connections unless told otherwise: a pipeline reads both ports, and neither may miss the first rows.
         """
         settings = given.get("settings") or {}
@@ -55,11 +58,12 @@ class SimulatorConfig:
             host=iqfeed.get("host", base.host),
             level1_port=iqfeed.get("level1_port", base.level1_port),
             level2_port=iqfeed.get("port", base.level2_port),
+            lookup_port=iqfeed.get("lookup_port", base.lookup_port),
             admin_port=iqfeed.get("admin_port", base.admin_port),
             symbols=tuple(settings.get("symbols", ())),
         )
         values = {key: value for key, value in given.items() if key not in ("settings", "instance", "state_dir")}
-        known = set(cls.__dataclass_fields__) - {"behaviour"}
+        known = {"lookup", *cls.__dataclass_fields__} - {"behaviour"}
         if unknown := sorted(set(values) - known):
             raise ConfigError(f"unknown key {unknown[0]!r}; known: {', '.join(sorted(known))}")
         for key, read in (("rate", parse_rate), ("speed", parse_speed)):
@@ -72,6 +76,8 @@ class SimulatorConfig:
             values["sent_log"] = ""
         if values.get("replay"):
             values.setdefault("hold", 2)
+        if (lookup := values.pop("lookup", None)) is not None:
+            values["behaviour"] = replace(base.behaviour, lookup=parse_lookup(lookup))
         return replace(base, **values)
 
     @property
@@ -84,7 +90,12 @@ class SimulatorConfig:
 
     def ports(self) -> list[Port]:
         """The ports to open."""
-        return [level1_port(self.level1_port), level2_port(self.level2_port), admin_port(self.admin_port)]
+        return [
+            level1_port(self.level1_port),
+            level2_port(self.level2_port),
+            lookup_port(self.lookup_port),
+            admin_port(self.admin_port),
+        ]
 
     def market(self) -> Market:
         """The market; reads the files of a replay. Raises ConfigError, LobsterError, FileNotFoundError."""
@@ -95,6 +106,14 @@ class SimulatorConfig:
         return GeneratedMarket(
             self.symbols, rate=self.rate, seed=self.seed, limit=self.lines, first_tick_id=self.first_tick_id
         )
+
+
+def parse_lookup(given: Mapping[str, Any]) -> LookupBehaviour:  # Any: values, or their text
+    """How the Lookup port behaves. Raises ConfigError."""
+    try:
+        return LookupBehaviour.from_mapping(given)
+    except ValueError as error:
+        raise ConfigError(f"lookup: {error}") from error
 
 
 def make_symbols(count: int, first: Sequence[str] = ()) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ class Connection:
         self.lines_sent = self.clock_lines_sent = self.market_lines_sent = 0
         self.moved_ns = time.monotonic_ns()  # when the kernel last took something, or nothing was queued
         self._loop, self._sock, self._log, self._queue_limit = loop, sock, log, queue_limit
-        self._on_room = on_room
+        self.on_room = on_room  # something was taken, or the connection is gone
         self._port_bytes: render.Bytes = np.frombuffer(port.encode("ascii"), dtype=np.uint8)
         self._queue: deque[_Chunk] = deque()
         self._writing = False
@@ -108,6 +108,10 @@ class Connection:
             self._writing = True
             self._loop.add_writer(self._sock, self._writable)
 
+    def send_part(self, data: render.Bytes) -> None:
+        """Send bytes that are no whole line; nothing may follow but `close`."""
+        self.send(data, np.array([data.size + 1]), np.array([-1]), _ONE)
+
     def close(self, reason: str) -> None:
         """Close now; what is queued is lost. Safe to call twice."""
         if self.closed:
@@ -121,7 +125,7 @@ class Connection:
         self._drop_input()
         self._sock.close()
         self.on_close(reason)
-        self._on_room()
+        self.on_room()
 
     def _push(self, chunk: _Chunk) -> bool:
         """Offer a chunk to the kernel; True when all of it was taken. Closes on a broken socket."""
@@ -169,7 +173,7 @@ class Connection:
         if not self._queue:
             self._writing = False
             self._loop.remove_writer(self._sock)
-        self._on_room()
+        self.on_room()
 
     def _readable(self) -> None:
         try:

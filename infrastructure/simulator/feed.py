@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from infrastructure.simulator import render
+from infrastructure.simulator.history_market import MarketHistory
+from infrastructure.simulator.lookup_behaviour import LookupBehaviour
+from infrastructure.simulator.lookup_credits import Credits
 from infrastructure.simulator.market import Int64s, Market, Names
 from infrastructure.simulator.summaries import Summaries
 from infrastructure.simulator.window import Window
@@ -39,6 +42,7 @@ class Behaviour:
     ack_comma: bool = True  # S,CURRENT PROTOCOL ends in a comma
     watches_survive: bool = True  # a loss of the upstream link
     clear_depth: bool = False  # send S,CLEAR DEPTH before the rows after a reconnect
+    lookup: LookupBehaviour = field(default_factory=LookupBehaviour)
 
 
 class Scratch:
@@ -71,6 +75,9 @@ class Feed:
     scratch: Scratch = field(default_factory=Scratch)
     started: datetime = field(default_factory=lambda: datetime.now().astimezone())
     watched_ns: int = 0  # monotonic time of the newest watch command
+    history_requests: int = 0  # taken so far, over all connections
+    history: MarketHistory = field(init=False)
+    credits: Credits = field(init=False)
     summaries: Summaries = field(init=False)
     _windows: dict[int, Window] = field(default_factory=dict)
     _cuts: dict[int, Int64s] = field(default_factory=dict)
@@ -78,6 +85,8 @@ class Feed:
 
     def __post_init__(self) -> None:
         self.summaries = Summaries(self.market)
+        self.history = MarketHistory(len(self.names.symbols), self.behaviour.lookup.history_bytes)
+        self.credits = Credits(self.behaviour.lookup.requests_per_second)
 
     @property
     def names(self) -> Names:

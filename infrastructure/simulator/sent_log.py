@@ -4,7 +4,7 @@ Text, one entry per line, fields separated by one tab; the first line names them
 
     line        number of the entry, from 1, rising by 1 over the whole run
     connection  id of the connection, unique in the run
-    port        level1 | level2 | admin
+    port        level1 | level2 | lookup | admin
     symbol      upper case; empty for lines without one
     src_row     1-based row of the vendor's message file; 0 for everything that is no vendor row
     wall_ns     Unix time in nanoseconds at which the send call that took the line's last byte returned

@@ -1,8 +1,7 @@
 """The server: listening ports, one loop that moves the market and hands its rows to the connections.
 
-A port is a value (`Port`): name, number, line end and the class of its conversations. Level 1, Level 2 and Admin are
-here; a Lookup port is added by passing one more `Port` whose session answers history requests. Until such a session
-exists the lookup port is not opened.
+A port is a value (`Port`): name, number, line end and the class of its conversations. Level 1, Level 2, Lookup and
+Admin are here.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from infrastructure.simulator import admin, level1, level2
+from infrastructure.simulator import admin, level1, level2, lookup_session
 from infrastructure.simulator.connection import Connection
 from infrastructure.simulator.feed import Behaviour, Feed
 from infrastructure.simulator.market import Market, Rows
@@ -50,6 +49,11 @@ def level1_port(number: int = 0) -> Port:
 def level2_port(number: int = 0) -> Port:
     """Level 2, 9200 in a real installation."""
     return Port("level2", number, level2.LINE_END, level2.Level2Session)
+
+
+def lookup_port(number: int = 0) -> Port:
+    """Lookup, 9100 in a real installation."""
+    return Port("lookup", number, lookup_session.LINE_END, lookup_session.LookupSession)
 
 
 def admin_port(number: int = 0) -> Port:
@@ -89,7 +93,7 @@ class Simulator:
         self._ids: Counter[str] = Counter()
         self._past: Counter[str] = Counter()
         self._wake = asyncio.Event()
-        self._stopping = False
+        self._stopping = self._history_full = False
 
     @property
     def sent(self) -> dict[str, int]:
@@ -219,9 +223,16 @@ class Simulator:
                 await self._wake.wait()
 
     def _deliver(self, rows: Rows) -> None:
+        self.feed.history.take(rows.level1)
+        self._tell_of_full_history()
         self.feed.cut_windows(rows.level2)
         for session in list(self.feed.sessions):
             session.deliver(rows)
+
+    def _tell_of_full_history(self) -> None:
+        if self.feed.history.trades.dropped and not self._history_full:
+            self._history_full = True
+            self._event("history_full", {"trades": self.feed.history.trades.capacity, "dropped": "oldest"})
 
     def _watching(self) -> int:
         return sum(1 for session in self.feed.sessions if session.streams and session.symbols_watched)

@@ -11,6 +11,7 @@ from infrastructure.simulator import columns as c
 from infrastructure.simulator import fields, lobster_files, render
 from infrastructure.simulator.generated import GeneratedMarket
 from infrastructure.simulator.lobster_files import VendorDay
+from infrastructure.simulator.lookup_warm import warm_lookup
 from infrastructure.simulator.market import Market
 from infrastructure.simulator.replay import ReplayMarket
 from infrastructure.simulator.window import Window
@@ -18,6 +19,7 @@ from infrastructure.simulator.window import Window
 
 def warm() -> None:
     """Run each kernel once on a tiny market, with the argument types of the real calls."""
+    warm_lookup()
     generated = GeneratedMarket(("A",), rate=None, seed=1, limit=200, start_us=0)
     table = np.zeros((2, 6), dtype=np.int64)
     lobster_files.parse_numbers(np.frombuffer(b"1.5,1,1,1,1,1\n2,1,1,1,1,1\n", dtype=np.uint8), table, 9)

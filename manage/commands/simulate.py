@@ -16,6 +16,7 @@ from manage.terminal import Terminal
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--level1-port", default=5009, show_default=True, type=click.IntRange(0, 65535), help="0 = any free one.")
 @click.option("--level2-port", default=9200, show_default=True, type=click.IntRange(0, 65535), help="Market depth.")
+@click.option("--lookup-port", default=9100, show_default=True, type=click.IntRange(0, 65535), help="History, tables.")
 @click.option("--admin-port", default=9300, show_default=True, type=click.IntRange(0, 65535), help="Statistics, login.")
 @click.option("--symbols", default="", metavar="A,B,C", help="Symbols of the generated market [the settings' symbols].")
 @click.option("--symbols-count", type=click.IntRange(1, 20_000), help="So many symbols; names are made up as needed.")
@@ -35,9 +36,14 @@ from manage.terminal import Terminal
 @click.option("--symbol-limit", default=0, type=click.IntRange(min=0), help="Symbols an account may watch [500].")
 @click.option("--no-depth", default="", metavar="A,B", help="Symbols without Level 2 (answered with q).")
 @click.option("--refuse-symbol-in-select", is_flag=True, help="Ignore SELECT lists that name Symbol.")
+@click.option(
+    "--lookup", multiple=True, metavar="NAME[=VALUE]",
+    help="Limit or fault of the Lookup port, e.g. lag_seconds=3, never_ends, cut_after_rows=100, error=no_data,"
+    " holes=100000-100500; may be repeated. An unknown name lists all.",
+)  # fmt: skip
 @common
 def simulate(terminal: Terminal, **flags: Any) -> None:  # Any: click values
-    """An IQFeed server: Level 1, Level 2 by price level, Admin.
+    """An IQFeed server: Level 1, Level 2 by price level, Lookup (history of what it made), Admin.
 
     \b
     manage_pipeline.py simulate --symbols AAPL,MSFT --rate 5000
@@ -62,7 +68,7 @@ def simulate(terminal: Terminal, **flags: Any) -> None:  # Any: click values
 
 def _config(flags: dict[str, Any]) -> tuple[Any, float | None]:  # Any: SimulatorConfig, imported late
     from config import durations
-    from infrastructure.simulator.config import SimulatorConfig, make_symbols
+    from infrastructure.simulator.config import SimulatorConfig, make_symbols, parse_lookup
     from infrastructure.simulator.feed import Behaviour
     from infrastructure.simulator.pace import ConfigError, parse_rate, parse_speed
 
@@ -81,6 +87,7 @@ def _config(flags: dict[str, Any]) -> tuple[Any, float | None]:  # Any: Simulato
         host=flags["host"],
         level1_port=flags["level1_port"],
         level2_port=flags["level2_port"],
+        lookup_port=flags["lookup_port"],
         admin_port=flags["admin_port"],
         symbols=symbols,
         rate=parse_rate(flags["rate"]),
@@ -95,9 +102,19 @@ def _config(flags: dict[str, Any]) -> tuple[Any, float | None]:  # Any: Simulato
             symbol_limit=flags["symbol_limit"],
             no_depth=frozenset(_names(flags["no_depth"])),
             refuse_symbol_in_select=flags["refuse_symbol_in_select"],
+            lookup=parse_lookup(_lookup(flags["lookup"])),
         ),
     )
     return config, seconds
+
+
+def _lookup(settings: tuple[str, ...]) -> dict[str, Any]:  # Any: text, or several under one name
+    given: dict[str, Any] = {}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        name = name.strip()
+        given[name] = [*given.get(name, []), value.strip()] if name == "holes" else value.strip()
+    return given
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -153,7 +170,7 @@ async def _serve(terminal: Terminal, config: Any, seconds: float | None) -> dict
         raise CliError(
             error.strerror or str(error),
             code="cannot_listen",
-            next_step="manage_pipeline.py simulate --level1-port 0 --level2-port 0 --admin-port 0",
+            next_step="manage_pipeline.py simulate --level1-port 0 --level2-port 0 --lookup-port 0 --admin-port 0",
         ) from error
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -177,6 +194,7 @@ async def _serve(terminal: Terminal, config: Any, seconds: float | None) -> dict
         "flow": "finished" if server.finished else "running" if server.started else "held",
         "connections": server.connections,
         "sent": server.sent,
+        "history": {"trades": server.feed.history.trades.kept, "dropped": server.feed.history.trades.dropped},
         "sent_log": config.sent_log or None,
     }
 
@@ -189,5 +207,11 @@ def _text(document: dict[str, Any]) -> str:  # Any: JSON
             f"generated   {document['generated_lines']:,} lines of {document['symbols']} symbols, {document['flow']}",
             f"sent        {sent['market_lines']:,} market lines, {sent['clock_lines']:,} T, {sent['bytes']:,} bytes",
         ]
+        + [_history_text(document["history"])]
         + ([f"sent log    {document['sent_log']}"] if document["sent_log"] else [])
     )
+
+
+def _history_text(history: dict[str, int]) -> str:
+    dropped = f", {history['dropped']:,} older ones dropped" if history["dropped"] else ""
+    return f"history     {history['trades']:,} trades{dropped}"

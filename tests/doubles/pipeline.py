@@ -30,7 +30,7 @@ class Simulator:
 
     def __init__(self, directory: Path, *options: str, hold: int = 1) -> None:
         self.directory = directory
-        self.level1, self.level2, self.admin = free_port(), free_port(), free_port()
+        self.level1, self.level2, self.lookup, self.admin = (free_port() for _ in range(4))
         self.sent_log = directory / "sent.log"
         self._options = options
         self._hold = hold
@@ -43,6 +43,7 @@ class Simulator:
             "PIPELINE_IQFEED__HOST": "127.0.0.1",
             "PIPELINE_IQFEED__PORT": str(self.level2),
             "PIPELINE_IQFEED__LEVEL1_PORT": str(self.level1),
+            "PIPELINE_IQFEED__LOOKUP_PORT": str(self.lookup),
             "PIPELINE_IQFEED__ADMIN_PORT": str(self.admin),
         }
 
@@ -53,7 +54,8 @@ class Simulator:
 
     def start(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        ports = ["--level1-port", str(self.level1), "--level2-port", str(self.level2), "--admin-port", str(self.admin)]
+        ports = ["--level1-port", str(self.level1), "--level2-port", str(self.level2)]
+        ports += ["--lookup-port", str(self.lookup), "--admin-port", str(self.admin)]
         command = [sys.executable, "manage_pipeline.py", "simulate", *ports, "--hold", str(self._hold)]
         command += ["--sent-log", str(self.sent_log), *self._options]
         with (self.directory / "simulator.out").open("ab") as log:

@@ -40,7 +40,7 @@ def line() -> Iterator[Line]:
 
 
 def config(tmp_path: Path, **sections: Any) -> dict[str, Any]:
-    ports = {"level1_port": free_port(), "port": free_port(), "admin_port": free_port()}
+    ports = {"level1_port": free_port(), "port": free_port(), "admin_port": free_port(), "lookup_port": free_port()}
     return {
         "symbols": list(SYMBOLS),
         "state_dir": str(tmp_path / "state"),
@@ -66,6 +66,7 @@ def orchestrator_for(given: dict[str, Any], *, feed: bool = True) -> PipelineOrc
             "host": "127.0.0.1",
             "level1_port": given["iqfeed"]["level1_port"],
             "level2_port": given["iqfeed"]["port"],
+            "lookup_port": given["iqfeed"]["lookup_port"],
             "admin_port": given["iqfeed"]["admin_port"],
             "symbols": list(SYMBOLS),
             "rate": 3000,

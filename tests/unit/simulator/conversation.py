@@ -10,7 +10,7 @@ from typing import Any
 
 from infrastructure.simulator.feed import Behaviour
 from infrastructure.simulator.market import Market
-from infrastructure.simulator.server import Simulator, admin_port, level1_port, level2_port
+from infrastructure.simulator.server import Simulator, admin_port, level1_port, level2_port, lookup_port
 
 DEADLINE_S = 30.0
 
@@ -119,7 +119,7 @@ async def serving(
     server = Server()
     simulator = server.simulator = Simulator(
         market,
-        [level1_port(), level2_port(), admin_port()],
+        [level1_port(), level2_port(), lookup_port(), admin_port()],
         hold=hold,
         behaviour=behaviour,
         sent_log=sent_log,

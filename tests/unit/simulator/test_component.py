@@ -24,7 +24,7 @@ from infrastructure.simulator.sent_log import SentLog
 from tests.doubles.context import FakeContext
 from tests.unit.simulator.test_lobster import SIMPLE, pair
 
-FREE = {"level1_port": 0, "level2_port": 0, "admin_port": 0}
+FREE = {"level1_port": 0, "level2_port": 0, "lookup_port": 0, "admin_port": 0}
 
 
 async def test_component_is_ready_serves_reports_and_ends_on_drain(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_columns_change_with_their_version() -> None:
 
 
 async def test_command_serves_until_terminated_and_sums_up(tmp_path: Path) -> None:
-    ports = ["--level1-port", "0", "--level2-port", "0", "--admin-port", "0"]
+    ports = ["--level1-port", "0", "--level2-port", "0", "--lookup-port", "0", "--admin-port", "0"]
     program = "import sys; from manage.cli import main; sys.exit(main())"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, "simulate", *ports, "--symbols", "aapl,MSFT", "--rate", "max", "--lines", "3000",
@@ -131,7 +131,7 @@ async def test_command_serves_until_terminated_and_sums_up(tmp_path: Path) -> No
     try:
         first = (await asyncio.wait_for(process.stderr.readline(), 50)).decode()
         addresses = dict(part.split("=") for part in first.split()[1:])
-        assert first.startswith("listening ") and addresses.keys() == {"level1", "level2", "admin"}
+        assert first.startswith("listening ") and addresses.keys() == {"level1", "level2", "lookup", "admin"}
         host, _, port = addresses["level2"].rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"S,SET PROTOCOL,6.2\r\nWPL,AAPL\r\nWPL,MSFT\r\n")
@@ -165,6 +165,7 @@ def test_command_refuses_what_it_cannot_use(arguments: list[str], complaint: str
     from manage.commands.simulate import simulate
     from manage.exits import CliError, Exit
 
-    result = CliRunner().invoke(simulate, ["--level1-port", "0", "--level2-port", "0", "--admin-port", "0", *arguments])
+    ports = ["--level1-port", "0", "--level2-port", "0", "--lookup-port", "0", "--admin-port", "0"]
+    result = CliRunner().invoke(simulate, [*ports, *arguments])
     assert isinstance(result.exception, CliError)
     assert complaint in str(result.exception) and result.exception.exit_code == Exit.USAGE
