@@ -47,8 +47,8 @@ class SimulatorConfig:
 
         Keys are the fields of this class (`behaviour` excepted, `rate` and `speed` also as text) and `lookup`: values
         of LookupBehaviour by name. Where `settings` is given, its `iqfeed` section and `symbols` are the defaults of
-        host, ports and symbols. A replay is held for
-        two connections unless told otherwise: a pipeline reads both ports, and neither may miss the first rows.
+        host, ports and symbols. A replay is held for two connections unless told otherwise: a pipeline reads both
+        ports, and neither may miss the first rows.
         """
         settings = given.get("settings") or {}
         iqfeed = settings.get("iqfeed") or {}

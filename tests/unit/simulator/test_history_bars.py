@@ -219,7 +219,7 @@ def test_bars_of_recorded_ticks_equal_the_vendors_own() -> None:
     trades: Int64s = np.array(rows, dtype=np.int64).T
     made = [_bar_line([int(value) for value in row]) for row in bars.interval_bars(trades, bars.SECONDS, 1)]
     vendor = [line for line in VENDOR_BARS.read_text("ascii").splitlines() if not line.startswith("!")]
-    assert len(vendor) > 500 and made == vendor
+    assert len(vendor) > 500 and made[:-1] == vendor  # the ticks end within the second of the last bar
 
 
 def _bar_line(row: list[int]) -> str:
