@@ -37,7 +37,7 @@ def effective_settings(request: Request) -> Settings:
         return settings
     level1, level2, lookup, admin = free_ports(4)
     feed = {"host": LOOPBACK, "level1_port": level1, "port": level2, "lookup_port": lookup, "admin_port": admin}
-    return with_sections(settings, {"iqfeed": feed})
+    return with_sections(settings, {"iqfeed": feed, "market": {"calendar": "24x7"}})  # it trades at any hour
 
 
 def simulator_spec(settings: Settings, wished: Mapping[str, Any], stages: Iterable[str]) -> ComponentSpec:  # Any: JSON
