@@ -146,6 +146,21 @@ def test_colour_only_adds_to_words() -> None:
     assert re.sub(r"\x1b\[\d+m", "", coloured) == render_status(STATUS, now=now)
 
 
+def test_refused_symbols_are_a_cause_with_a_step_and_those_without_depth_a_line() -> None:
+    reader = {
+        "state": "degraded",
+        "cause": "level1: 3 of 500 symbols refused: 3 by the limit: A, B, C",
+        "next_step": "name fewer symbols",
+        "gauges": {
+            "feed_without_depth_symbols{connection=level2,part=reader}": "level2: 1 of 500 symbols without depth: D",
+            "feed_without_depth_symbols{connection=level1,part=reader}": None,
+        },
+    }
+    lines = render_status({**STATUS, "components": {"ingestion/0": reader}}).splitlines()
+    assert "  ▲ ingestion/0: level1: 3 of 500 symbols refused: 3 by the limit: A, B, C   → name fewer symbols" in lines
+    assert [line for line in lines if "depth" in line] == ["  no depth    level2: 1 of 500 symbols without depth: D"]
+
+
 def test_wide_adds_columns() -> None:
     assert "RESTARTS" in render_status(STATUS, wide=True) and "RESTARTS" not in render_status(STATUS)
 

@@ -50,6 +50,20 @@ def test_feed_is_what_its_connections_say() -> None:
     )
 
 
+def test_symbols_that_the_feed_does_not_serve_are_told_with_its_state() -> None:
+    refused, quiet = "level1: 1 of 3 symbols refused: 1 unknown: NOPE", "level2: 1 of 3 symbols without depth now: IBM"
+    snapshot = ingestion(
+        **{
+            "feed_connected{connection=level1}": 1,
+            "feed_refused_symbols{connection=level1,part=reader}": refused,
+            "feed_refused_symbols{connection=level2,part=reader}": None,
+            "feed_without_depth_symbols{connection=level2,part=reader}": quiet,
+        }
+    )
+    found = feed_status(settings_from({}), snapshot)
+    assert (found.state, found.detail) == ("ok", f"1 of 1 connections up; {refused}; {quiet}")
+
+
 async def test_every_service_is_asked_each_round() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -123,6 +137,12 @@ def test_local_services_keep_their_addresses_under_a_simulated_feed(tmp_path: Pa
     wished = settings_from({"services": {"mode": "local"}})
     made = effective_settings(Request(wished, tmp_path, options={"simulate": {"rate": 5}}))
     assert (made.kafka, made.clickhouse, made.redis) == (wished.kafka, wished.clickhouse, wished.redis)
+
+
+def test_a_simulated_feed_trades_at_any_hour(tmp_path: Path) -> None:
+    wished = settings_from({"market": {"calendar": "CME"}})
+    assert effective_settings(Request(wished, tmp_path, options={"simulate": {}})).market.calendar == "24x7"
+    assert effective_settings(Request(wished, tmp_path)).market.calendar == "CME"
 
 
 def test_simulator_stops_before_the_stages_it_feeds() -> None:

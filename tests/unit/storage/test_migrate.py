@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,18 @@ async def test_prices_are_shown_to_people_as_decimals(store: Store) -> None:
     assert await store.query(f"SELECT toString(open_decimal), revision FROM {store.table('bars_latest')}") == [
         ("0.25", 1)
     ]
+
+
+async def test_bars_of_an_older_store_are_in_no_known_session(store: Store, tmp_path: Path) -> None:
+    for path in MIGRATIONS.glob("000[1-8]_*.sql"):
+        shutil.copy(path, tmp_path)
+    await migrate(store, tmp_path)
+    insert = f"INSERT INTO {store.table('bars')} (symbol, interval, open_time, open, revision"
+    await store.command(f"{insert}) VALUES ('A', '1s', '2025-01-01 00:00:00', 100, 0)")
+    await migrate(store)
+    await store.command(f"{insert}, session) VALUES ('A', '1s', '2025-01-01 00:00:01', 100, 0, 'open')")
+    query = f"SELECT session, toString(open_decimal) FROM {store.table('bars_latest')} ORDER BY open_time"
+    assert await store.query(query) == [("unknown", "0.0001"), ("open", "0.0001")]
 
 
 async def test_migrators_at_the_same_time_do_no_harm(config: ClickHouseConfig) -> None:
