@@ -35,6 +35,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Feed and files": {
         "simulate": ("manage.commands.simulate:simulate", "An IQFeed server that generates or replays a market."),
+        "history": ("manage.commands.history:history", "Past ticks and bars from the feed's Lookup port."),
         "parse": ("manage.commands.parse:parse", "Recorded feed lines to events."),
         "replay": ("manage.commands.replay:replay", "Recorded files through processing, to Parquet."),
     },

@@ -24,6 +24,8 @@ KERNELS: tuple[str, ...] = (
     "pipeline_orchestrator.flow.spool_scan:warm",
     "pipeline_orchestrator.ingestion.line_scan:warm",
     "pipeline_orchestrator.ingestion.line_parser:warm",
+    "pipeline_orchestrator.lookup.line_runs:warm",
+    "pipeline_orchestrator.lookup.row_kernel:warm",
     "pipeline_orchestrator.transport.partitioning:warm",
     "pipeline_orchestrator.transport.avro_codec:warm",
     "pipeline_orchestrator.transport.record_batch:warm",
