@@ -7,10 +7,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from config import symbols as symbol_names
 from config.durations import seconds
+from config.split import faults
 
 Symbol = Annotated[str, AfterValidator(symbol_names.normal)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -54,8 +64,15 @@ class IQFeedConfig(Section):
     reconnect_max_seconds: Annotated[float, Field(gt=0)] = 30.0
 
 
+class IngestionConfig(Section):
+    """Readers of the feed, a process each. `assign`: one list of symbols per instance; empty = by rule (split.py)."""
+
+    instances: Annotated[int, Field(ge=1, le=16)] = 1
+    assign: tuple[tuple[Symbol, ...], ...] = ()
+
+
 class SpoolConfig(Section):
-    """The durable store between receipt and Kafka."""
+    """The durable store between receipt and Kafka; `quota_bytes` is that of each ingestion instance."""
 
     quota_bytes: Annotated[int, Field(ge=1 << 20)] = 20 << 30
     segment_bytes: Annotated[int, Field(ge=1 << 16)] = 64 << 20
@@ -227,6 +244,7 @@ class Settings(Section):
     symbols_file: str = ""  # one symbol per line; in place of `symbols` of the same or a lower layer
     state_dir: str = ""
     iqfeed: IQFeedConfig = IQFeedConfig()
+    ingestion: IngestionConfig = IngestionConfig()
     spool: SpoolConfig = SpoolConfig()
     kafka: KafkaConfig = KafkaConfig()
     services: ServicesConfig = ServicesConfig()
@@ -242,3 +260,13 @@ class Settings(Section):
     logging: LoggingConfig = LoggingConfig()
     control: ControlConfig = ControlConfig()
     retention: RetentionConfig = RetentionConfig()
+
+    @model_validator(mode="after")
+    def _split(self) -> Self:
+        fault = faults(self.symbols, self.ingestion.instances, self.ingestion.assign)
+        if fault:
+            detail = PydanticCustomError("value_error", "{fault}", {"fault": fault})
+            place = ("ingestion", "assign")
+            line = InitErrorDetails(type=detail, loc=place, input=None)
+            raise ValidationError.from_exception_data("Settings", [line], hide_input=True)
+        return self

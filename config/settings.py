@@ -243,6 +243,8 @@ def _from_text(key: keys.Key, text: str) -> Any:  # Any: JSON
     given: Any = text  # Any: text, or the list it stands for
     if key.path == ("symbols",):
         given = json.loads(text) if text.lstrip().startswith("[") else [part for part in text.split(",") if part]
+    elif key.path == ("ingestion", "assign"):
+        given = json.loads(text)
     adapter: TypeAdapter[Any] = TypeAdapter(key.annotation)
     return adapter.dump_python(adapter.validate_python(given), mode="json")
 

@@ -100,7 +100,7 @@ class BudgetWatch:
         self.board, self.state = board, state
         retention = settings.retention
         self.places: dict[str, tuple[Path, int | None]] = {
-            "spool": (state / "spool", settings.spool.quota_bytes),
+            "spool": (state / "spool", settings.spool.quota_bytes * settings.ingestion.instances),
             "snapshots": (state / "snapshots", retention.snapshots_bytes),
             "logs": (logs, retention.logs_bytes),
         }

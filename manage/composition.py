@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from config.sections import Settings
+from config.split import instance_of
 from manage import instance
 from manage.budget_watch import BudgetWatch
 from manage.daemon import Request
@@ -49,6 +50,7 @@ def simulator_spec(settings: Settings, wished: Mapping[str, Any], stages: Iterab
         "lookup_port": settings.iqfeed.lookup_port,
         "admin_port": settings.iqfeed.admin_port,
         "symbols": list(settings.symbols),
+        **({"hold": _connections(settings)} if wished.get("replay") else {}),
         **{key: value for key, value in wished.items() if value is not None},
     }
     return ComponentSpec(
@@ -60,6 +62,13 @@ def simulator_spec(settings: Settings, wished: Mapping[str, Any], stages: Iterab
         placement=Placement.FORKED,
         embedded=True,
     )
+
+
+def _connections(settings: Settings) -> int:
+    """How many connections the pipeline's readers make: a replay begins when none of them can miss its first rows."""
+    split, feed = settings.ingestion, settings.iqfeed
+    readers = {instance_of(symbol, split.instances, split.assign) for symbol in settings.symbols}
+    return len(readers) * (feed.level1 + feed.level2)
 
 
 class SupervisedPipeline:

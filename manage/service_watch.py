@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
 from config.sections import Settings
+from config.split import symbols_of
 from pipeline_orchestrator.lifecycle import ALIVE
 from pipeline_orchestrator.status import ComponentStatus, PipelineSnapshot, ServiceStatus
 from validate import probes
@@ -87,11 +88,12 @@ def feed_status(settings: Settings, snapshot: PipelineSnapshot) -> ServiceStatus
 
     They say so by their gauge `feed_connected` (1 or 0 per connection). What a late heartbeat said is not the present:
     the feed is unknown while one of them has not said it or is late, and the detail names it, its age and why.
+    An instance that the settings give no symbols has no connections and is not asked.
     """
     feed = settings.iqfeed
     address = f"{feed.host}:{feed.level1_port if feed.level1 else feed.port}"
     mode = "simulated" if any(name.startswith("simulator/") for name in snapshot.components) else "external"
-    readers = {name: one for name, one in snapshot.components.items() if name.startswith("ingestion/")}
+    readers = {name: one for name, one in snapshot.components.items() if _reads(settings, name)}
     ages = [one.age_s for one in readers.values() if one.age_s is not None]
     oldest = max(ages, default=None)
     silent = [why for name, one in readers.items() if (why := _why_unknown(name, one))]
@@ -103,6 +105,15 @@ def feed_status(settings: Settings, snapshot: PipelineSnapshot) -> ServiceStatus
     detail = "; ".join([f"{sum(connections)} of {len(connections)} connections up", *told])
     state = "ok" if all(connections) else "unreachable"
     return ServiceStatus(state=state, mode=mode, address=address, age_s=oldest or 0.0, detail=detail)
+
+
+def _reads(settings: Settings, name: str) -> bool:
+    """Whether a component is one that keeps connections to the feed."""
+    kind, _, number = name.partition("/")
+    if kind != "ingestion":
+        return False
+    split = settings.ingestion
+    return not settings.symbols or bool(symbols_of(int(number), settings.symbols, split.instances, split.assign))
 
 
 def _why_unknown(name: str, component: ComponentStatus) -> str:

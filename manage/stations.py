@@ -198,9 +198,13 @@ async def count_clickhouse(reader: ClickHouseReader) -> Stored:
 
 
 async def newest_features(reader: ClickHouseReader) -> dict[str, tuple[int, ...]]:
-    """Symbol -> identity of its newest features row. Raises aiohttp.ClientError, ValueError."""
+    """Symbol -> identity of its newest features row. Raises aiohttp.ClientError, ValueError.
+
+    A symbol that moved between ingestion instances was read by each in epochs of its own; the newest of them counts.
+    """
     rows = await reader.rows(
-        "SELECT symbol, max((src_instance, src_epoch, src_seq, src_idx, out)) FROM features GROUP BY symbol"
+        "SELECT symbol, argMax((src_instance, src_epoch, src_seq, src_idx, out),"
+        " (src_epoch, src_seq, src_idx, out)) FROM features GROUP BY symbol"
     )
     return {symbol: tuple(int(part) for part in mark) for symbol, mark in rows}
 

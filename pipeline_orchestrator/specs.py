@@ -9,9 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from config.durations import seconds
 from config.sections import Settings
 from config.settings import reveal
 from pipeline_orchestrator.component import ComponentSpec, Placement
+from pipeline_orchestrator.leftover_spools import leftover_spools
 
 BEHIND = 5  # nice value of what only collects: on a full machine features come before their storage;
 # not before the embedded broker, which forgets what is read too late
@@ -20,7 +22,8 @@ BEHIND = 5  # nice value of what only collects: on a full machine features come 
 def specs_for(settings: Settings, state_dir: Path) -> tuple[ComponentSpec, ...]:
     """The components of a pipeline with these settings; embedded services are components like the stages.
 
-    Dependencies order readiness from the stores upwards and the stop from the feed downwards.
+    Dependencies order readiness from the stores upwards and the stop from the feed downwards. A removed ingestion
+    instance runs on, without symbols, while its spool needs it.
     """
     revealed = reveal(settings)
     services = _embedded(settings, state_dir) if settings.services.mode == "embedded" else ()
@@ -37,8 +40,10 @@ def specs_for(settings: Settings, state_dir: Path) -> tuple[ComponentSpec, ...]:
     cache = stage("cache", 0, below, nice)
     sinks = (*(spec.id for spec in storage), cache.id)
     processing = [stage("processing", i, sinks) for i in range(settings.processing.instances)]
-    ingestion = stage("ingestion", 0, tuple(spec.id for spec in processing))
-    return (*services, *storage, cache, *processing, ingestion)
+    count = settings.ingestion.instances
+    readers = [*range(count), *leftover_spools(state_dir, count, seconds(settings.spool.keep))]
+    ingestion = [stage("ingestion", i, tuple(spec.id for spec in processing)) for i in readers]
+    return (*services, *storage, cache, *processing, *ingestion)
 
 
 def _embedded(settings: Settings, state_dir: Path) -> tuple[ComponentSpec, ...]:

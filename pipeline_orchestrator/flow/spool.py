@@ -145,6 +145,11 @@ class Spool:
         seq = self.append(FACT_PORT, encode_fact(fact), 1, recv_ns)
         return None if seq is None else EventId(self.instance, self.epoch, seq, 0)
 
+    def sync(self) -> None:
+        """What was appended before survives a power loss once this returns; blocks. Raises OSError."""
+        if self._syncer is not None:
+            self._syncer.sync()
+
     def used_bytes(self) -> int:
         """Bytes on disk."""
         return self.keeper.used_bytes()
@@ -258,6 +263,7 @@ class _Syncer:
     def __init__(self, seconds: float) -> None:
         self.seconds, self.dirty = seconds, False
         self._lock, self._stop = threading.Lock(), threading.Event()
+        self._syncing = threading.Lock()
         self._current, self._retired = -1, list[int]()
         self._error: OSError | None = None
         self._thread = threading.Thread(target=self._run, name="spool-sync", daemon=True)
@@ -291,17 +297,19 @@ class _Syncer:
     def _run(self) -> None:
         while self._error is None and not self._stop.wait(self.seconds):
             try:
-                self._sync()
+                self.sync()
             except OSError as error:
                 self._error = error
 
-    def _sync(self) -> None:
-        with self._lock:
-            retired, self._retired = self._retired, []
-            current = self._current
-        for fd in retired:
-            os.fdatasync(fd)
-            os.close(fd)
-        if self.dirty and current >= 0:
-            self.dirty = False
-            os.fdatasync(current)
+    def sync(self) -> None:
+        """Sync what was appended before this call. Raises OSError."""
+        with self._syncing:
+            with self._lock:
+                retired, self._retired = self._retired, []
+                current = self._current
+            for fd in retired:
+                os.fdatasync(fd)
+                os.close(fd)
+            if self.dirty and current >= 0:
+                self.dirty = False
+                os.fdatasync(current)

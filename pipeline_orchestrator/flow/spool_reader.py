@@ -184,6 +184,16 @@ class SpoolSource:
         used = self.spool.used_bytes()
         return Probe("spool", str(self.spool.directory), self._open, None, f"{used} bytes, epoch {self.spool.epoch}")
 
+    @property
+    def log(self) -> str:
+        """The log behind, as found when this source was opened; "" before."""
+        return self._log
+
+    def is_at_end(self) -> bool:
+        """Whether this log has acknowledged all that the spool holds now."""
+        cursor = self.cursor
+        return self._open and cursor is not None and cursor.log_id == self._log and cursor.place >= self.spool.end
+
     def behind_bytes(self) -> int:
         """Bytes in the spool that are not acknowledged yet."""
         place = self.cursor.place if self.cursor is not None else Place(0, 0)

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from config.durations import seconds
 from config.sections import Settings
+from config.split import symbols_of
 from pipeline_orchestrator.clock import SYSTEM, Clock
 from pipeline_orchestrator.flow.connector import Processor
 from pipeline_orchestrator.flow.spool import Spool
@@ -20,6 +21,7 @@ from pipeline_orchestrator.ingestion.journal import Journal
 from pipeline_orchestrator.ingestion.line_parser import LineParser
 from pipeline_orchestrator.ingestion.parse_lines import ParseLines
 from pipeline_orchestrator.ingestion.reader import IngestionReader
+from pipeline_orchestrator.ingestion.symbol_moves import SymbolMoves
 from pipeline_orchestrator.record import Mark
 
 EMBEDDED_LINGER_MS = 20
@@ -77,7 +79,10 @@ def make_ingestion(
         pace_seconds=pace_seconds(settings),
     )
     source.on_hole = journal.hole
-    reader = IngestionReader(settings.iqfeed, settings.symbols, instance, journal, source)
+    split = settings.ingestion
+    symbols = symbols_of(instance, settings.symbols, split.instances, split.assign)
+    moves = SymbolMoves(journal, symbols, settings.symbols, lambda: source.log)
+    reader = IngestionReader(settings.iqfeed, moves, instance, journal, source)
     watches = [GapWatch(journal).observe]
     watches += [DepthWatch(journal, link.wishes).observe for link in reader.connections if link.name == "level2"]
 

@@ -7,7 +7,7 @@ optional: IQConnect's versions differ, and so do other servers of the same proto
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pipeline_orchestrator.ingestion import subscriptions as say
 from pipeline_orchestrator.ingestion.journal import PROTOCOL, Journal
@@ -161,6 +161,8 @@ class FeedSession:
         """(Re)send every watch; the facts are in the spool before the first line that can follow from them."""
         commands = []
         for symbol in self.wishes.wanted:
+            if symbol in self.wishes.withheld:
+                continue
             if announce:
                 self.journal.watch(self.connection, symbol, self._cause)
             commands.append(self.wishes.watch(symbol))
@@ -170,6 +172,17 @@ class FeedSession:
         to = self.journal.place(self.connection)
         if to is not None:
             self.journal.close_gaps(self.connection, to)
+        self._send(b"".join(commands))
+        self._changed()
+
+    def watch_now(self, symbols: Iterable[str]) -> None:
+        """Watch symbols that were withheld; where watches are not sent yet they will be among them."""
+        if not (self.ready and self.upstream):
+            return
+        commands = []
+        for symbol in symbols:
+            self.journal.watch(self.connection, symbol, "moved")
+            commands.append(self.wishes.watch(symbol))
         self._send(b"".join(commands))
         self._changed()
 

@@ -114,6 +114,7 @@ class GapLedger:
         if phase == "begin":
             gap = self.gaps[gap_id] = OpenGap(gap_id, connection, str(fact.detail.get("cause", "")))
             gap.since_us = _time_in(fact, "from")
+            gap.pending = set(fact.detail.get("waits_for", ()))  # symbols that come from another instance
         elif phase == "closed":
             self.gaps.pop(gap_id, None)
         elif phase == "end" and gap_id in self.gaps and fact.symbol is not None:

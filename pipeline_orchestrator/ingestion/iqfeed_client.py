@@ -7,7 +7,7 @@ Lost means: end of stream, reset, a protocol that does not fit, or silence (no l
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +77,12 @@ class FeedConnection:
         if self._session is not None and self._session.receiver is not None:
             self._dropped = cause
             self._session.receiver.close()
+
+    def release(self, symbols: Sequence[str]) -> None:
+        """Watch these symbols too, from now on: no other instance has them any more."""
+        self.wishes.withheld -= frozenset(symbols)
+        if self._session is not None:
+            self._session.watch_now(symbols)
 
     async def _attempt(self, stop: asyncio.Event) -> bool:
         """One connection from start to end; False where it never came as far as its watches."""

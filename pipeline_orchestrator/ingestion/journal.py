@@ -7,15 +7,26 @@ newest segment alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from pipeline_orchestrator.clock import boot_id
 from pipeline_orchestrator.flow.spool import Spool
 from pipeline_orchestrator.flow.spool_facts import Fact, decode_fact
-from pipeline_orchestrator.flow.spool_format import FACT_PORT, OVERSIZE, Frame, iter_segment, segment_path
+from pipeline_orchestrator.flow.spool_format import (
+    FACT_PORT,
+    OVERSIZE,
+    Frame,
+    decode_header,
+    iter_segment,
+    list_segments,
+    read_segment,
+    segment_path,
+)
 from pipeline_orchestrator.ingestion.context import ParserContext
-from pipeline_orchestrator.ingestion.gap_ledger import GapLedger
+from pipeline_orchestrator.ingestion.gap_ledger import GapLedger, OpenGap
 from pipeline_orchestrator.ingestion.layout import LAYOUT_PREFIX, parse_layout
 from pipeline_orchestrator.ingestion.line_parser import is_new_connection
 from pipeline_orchestrator.ingestion.line_scan import Scan
@@ -62,10 +73,23 @@ class Journal:
         self._wall_ns, self._mono_ns = self.spool.clock.wall_ns(), self.spool.clock.monotonic_ns()
         tail = self.spool.tail
         if tail is not None and tail.header is not None:
-            self._take_over(tail.header.state)
-            path = segment_path(self.spool.directory, tail.header.segment)
-            for frame in iter_segment(path):
-                self._follow(frame)
+            self._read_from(tail.header.state, segment_path(self.spool.directory, tail.header.segment))
+
+    def read_tail(self) -> None:
+        """Take over the state that a spool ends with, without opening it: to look into another instance's."""
+        for path in reversed(list_segments(self.spool.directory).values()):
+            try:
+                header = decode_header(read_segment(path))
+            except (OSError, ValueError):
+                continue  # compressed or damaged: the one before is the newest that can be read
+            if header is not None:
+                self._read_from(header.state, path)
+                return
+
+    def _read_from(self, state: dict[str, Any], path: Path) -> None:
+        self._take_over(state)
+        for frame in iter_segment(path):
+            self._follow(frame)
 
     def close(self) -> None:
         """Let the spool go."""
@@ -160,26 +184,41 @@ class Journal:
         """A watch is about to be sent."""
         self.fact("subscribed", connection, symbol, {"phase": "watch", "cause": cause, "connection": connection})
 
-    def unwatch(self, connection: str, symbol: str, cause: str) -> None:
+    def unwatch(self, connection: str, symbol: str, cause: str) -> EventId | None:
         """A watch was given up, or refused by the feed."""
-        self.fact("unsubscribed", connection, symbol, {"phase": "watch", "cause": cause, "connection": connection})
+        detail = {"phase": "watch", "cause": cause, "connection": connection}
+        return self.fact("unsubscribed", connection, symbol, detail)
 
     def gap_begins(self, connection: str, cause: str) -> None:
         """Lines are missing from the last spooled one on. Nothing is said where an open gap covers that already.
 
         Without any line ever spooled there is no beginning to name, and no gap.
         """
-        if connection not in self.last or self.ledger.covers(connection):
-            return
+        if connection in self.last and not self.ledger.covers(connection):
+            self._begin_gap(connection, cause, self.place(connection), [])
+
+    def gap_begins_for(self, connection: str, cause: str, symbols: dict[str, int | None]) -> None:
+        """As `gap_begins`, and also for symbols that another instance read up to the times given (None = unknown).
+
+        The gap lasts until each of them was heard of. An open one that waits for all of them covers that already.
+        """
+        since = [*symbols.values()]
+        for gap in self.ledger.of(connection):
+            if symbols.keys() <= gap.pending and not gap.ended:
+                return
+        place = self.place(connection)
+        if place is None:
+            place = {"epoch": None, "seq": None, "event_time_us": None}
+        else:
+            since.append(place["event_time_us"])
+        known = [time for time in since if time is not None]
+        time_us = min(known) if len(known) == len(since) else None
+        self._begin_gap(connection, cause, {**place, "event_time_us": time_us}, sorted(symbols))
+
+    def _begin_gap(self, connection: str, cause: str, since: dict[str, Any] | None, waits_for: list[str]) -> None:
         gap_id = ":".join(str(part) for part in self.spool.next_id[:3])
-        detail = {
-            "phase": "begin",
-            "gap_id": gap_id,
-            "cause": cause,
-            "connection": connection,
-            "from": self.place(connection),
-        }
-        self.fact("gap", connection, None, detail)
+        detail = {"phase": "begin", "gap_id": gap_id, "cause": cause, "connection": connection, "from": since}
+        self.fact("gap", connection, None, {**detail, "waits_for": waits_for} if waits_for else detail)
 
     def gap_ends(self, connection: str, symbol: str, to: dict[str, Any]) -> None:
         """The symbol was heard of again at `to`; closes what is complete."""
@@ -193,14 +232,17 @@ class Journal:
         """Close every gap of the connection that waits for nothing more."""
         for gap in self.ledger.of(connection):
             if gap.complete:
-                detail = {
-                    "phase": "closed",
-                    "gap_id": gap.gap_id,
-                    "cause": gap.cause,
-                    "connection": connection,
-                    "to": gap.end_for_all(to),
-                }
-                self.fact("gap", connection, None, detail)
+                self._close_gap(gap, to)
+
+    def end_gaps(self) -> None:
+        """Nothing will be read here any more: what is open ends with the last line, where the next reader's begins."""
+        for gap in list(self.ledger.gaps.values()):
+            nowhere = {"epoch": None, "seq": None, "event_time_us": None}
+            self._close_gap(gap, self.place(gap.connection) or nowhere)
+
+    def _close_gap(self, gap: OpenGap, to: dict[str, Any]) -> None:
+        same = {"gap_id": gap.gap_id, "cause": gap.cause, "connection": gap.connection}
+        self.fact("gap", gap.connection, None, {"phase": "closed", **same, "to": gap.end_for_all(to)})
 
     def place(self, connection: str) -> dict[str, Any] | None:
         """Identity and event time of the connection's last line (else its clock); None before the first."""
@@ -272,14 +314,24 @@ class Journal:
                 self.fact("gap", connection, None, {"phase": "closed", **same, "to": _identity(after)})
         self._holes.clear()
 
-    def begin_epoch(self, connections: tuple[str, ...]) -> None:
-        """Say which lines nobody read before this start. A fresh spool has nothing to miss."""
+    def begin_epoch(
+        self, connections: tuple[str, ...], coming: Mapping[str, Mapping[str, int | None]] | None = None
+    ) -> None:
+        """Say which lines nobody read before this start. A fresh spool has nothing to miss.
+
+        `coming`: symbols that another instance read before -> event time of its last line per connection.
+        """
         self._begun = True
         self._say_holes()
         for connection in connections:
+            cause = "symbol_moved"
             if connection in self.last:
-                clean = self.ledger.links.get(connection) == "shutdown"
-                self.gap_begins(connection, "reader_stopped" if clean else "reader_lost")
+                cause = "reader_stopped" if self.ledger.links.get(connection) == "shutdown" else "reader_lost"
+            if coming:
+                since = {symbol: times.get(connection) for symbol, times in coming.items()}
+                self.gap_begins_for(connection, cause, since)
+            else:
+                self.gap_begins(connection, cause)
 
 
 def _identity(mark: Mark | None) -> dict[str, Any] | None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Mapping
 
 from config.sections import IQFeedConfig
 from pipeline_orchestrator.component import Context
 from pipeline_orchestrator.flow.spool_reader import SpoolSource
 from pipeline_orchestrator.ingestion.admin_link import hold_admin_socket
-from pipeline_orchestrator.ingestion.iqfeed_client import FeedConnection
+from pipeline_orchestrator.ingestion.iqfeed_client import FeedConnection, LinkState
 from pipeline_orchestrator.ingestion.journal import Journal
 from pipeline_orchestrator.ingestion.refusals import RefusalReport
 from pipeline_orchestrator.ingestion.subscriptions import Subscriptions
+from pipeline_orchestrator.ingestion.symbol_moves import SymbolMoves
 
 TELL_SECONDS = 1.0
+MOVE_SECONDS = 0.1
 
 
 class IngestionReader:
@@ -24,9 +27,11 @@ class IngestionReader:
     """
 
     def __init__(
-        self, feed: IQFeedConfig, symbols: tuple[str, ...], instance: int, journal: Journal, source: SpoolSource
+        self, feed: IQFeedConfig, moves: SymbolMoves, instance: int, journal: Journal, source: SpoolSource
     ) -> None:
-        self.feed, self.journal, self.source = feed, journal, source
+        self.feed, self.moves, self.journal, self.source = feed, moves, journal, source
+        symbols = moves.wanted
+        reads = bool(symbols) or not moves.every  # without symbols of its own it only sends what its spool holds
         ports = (("level1", feed.level1, feed.level1_port), ("level2", feed.level2, feed.port))
         self.connections = [
             FeedConnection(
@@ -41,7 +46,7 @@ class IngestionReader:
                 on_change=self._told,
             )
             for name, wanted, port in ports
-            if wanted
+            if wanted and reads
         ]
         self._refusals = [RefusalReport(connection.wishes) for connection in self.connections]
         self._ctx: Context | None = None
@@ -53,11 +58,18 @@ class IngestionReader:
         self._ctx = ctx
         self.journal.open()
         try:
-            self.journal.begin_epoch(tuple(connection.name for connection in self.connections))
-            ctx.event("INFO", "spool_open", epoch=self.journal.spool.epoch, directory=str(self.journal.spool.directory))
+            self.moves.begin()
+            self.journal.begin_epoch(tuple(connection.name for connection in self.connections), self.moves.coming)
+            if not self.connections:
+                self.journal.end_gaps()
+            for connection in self.connections:
+                connection.wishes.withheld = frozenset(self.moves.waiting)
+            self._say_start(ctx)
             ctx.ready()
             async with asyncio.TaskGroup() as group:
-                helpers = [group.create_task(self._tell(ctx)), group.create_task(hold_admin_socket(self.feed))]
+                helpers = [group.create_task(self._move(ctx)), group.create_task(self._tell(ctx))]
+                if self.connections:
+                    helpers.append(group.create_task(hold_admin_socket(self.feed)))
                 links = [group.create_task(connection.run(ctx.drain)) for connection in self.connections]
                 await ctx.drain.wait()
                 await asyncio.gather(*links)
@@ -68,11 +80,31 @@ class IngestionReader:
             self.journal.close()
             self._ctx = None
 
+    def _say_start(self, ctx: Context) -> None:
+        spool, moves = self.journal.spool, self.moves
+        ctx.event("INFO", "spool_open", epoch=spool.epoch, directory=str(spool.directory))
+        if moves.holdings.left:
+            ctx.event("INFO", "symbols_left", symbols=_names(moves.holdings.left))
+        if not self.connections:
+            ctx.event("INFO", "reads_no_symbol", does="sends what its spool holds")
+
+    async def _move(self, ctx: Context) -> None:
+        """Take over what other instances let go of, as soon as Kafka has all that they read of it."""
+        while self.moves.unfinished:
+            if taken := self.moves.advance():
+                ctx.event("INFO", "symbols_taken_over", symbols=_names(taken))
+                for connection in self.connections:
+                    connection.release(taken)
+                self._told()
+            await asyncio.sleep(MOVE_SECONDS)
+
     def _told(self) -> None:
         """A connection has news: join what all of them say."""
         if self._ctx is None:
             return
         causes = [c.status for c in self.connections if c.status.cause]
+        if self.moves.waiting:
+            causes.append(_waiting(self.moves.waiting))
         if self.journal.full:
             text = "spool is full: new lines are refused since its quota is used up"
             joined = (
@@ -99,6 +131,8 @@ class IngestionReader:
         """Counters, gauges, findings; and the way back after a full spool."""
         self._resume()
         spool = self.journal.spool
+        if not self.connections and self.source.is_at_end():
+            self.moves.drained()
         now = spool.clock.monotonic_ns()
         received = 0
         for connection in self.connections:
@@ -127,6 +161,7 @@ class IngestionReader:
         ctx.gauge("spool_limit_bytes", spool.quota_bytes)
         ctx.gauge("spool_behind_cursor_bytes", self.source.behind_bytes())
         ctx.gauge("spool_epoch", spool.epoch)
+        ctx.gauge("feed_symbols_waiting", len(self.moves.waiting))
         ctx.gauge("gaps_open", len(self.journal.ledger.gaps))
         self._report_findings(ctx)
         ctx.progress(received)
@@ -163,3 +198,17 @@ class IngestionReader:
             self._counted[key] = total
             ctx.count(name, new, connection=connection)
         return new
+
+
+def _names(symbols: Iterable[str]) -> str:
+    names = sorted(symbols)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _waiting(waiting: Mapping[str, list[int]]) -> LinkState:
+    """What is shown while symbols wait for another instance."""
+    holders = sorted({f"ingestion/{number}" for having in waiting.values() for number in having})
+    return LinkState(
+        cause=f"not watched yet, {', '.join(holders)} had them and Kafka has not all of it: {_names(waiting)}",
+        next_step="let Kafka take what waits in the spool",
+    )

@@ -33,14 +33,16 @@ def ask_clock() -> bytes:
 class Subscriptions:
     """The watches of one connection.
 
-    `wanted` is what the settings ask for; `refused` maps a symbol to why the feed does not serve it (UNKNOWN | LIMIT);
-    `without_depth` are those watched without any depth now. `limit` = symbols the account may watch, None = not told.
+    `wanted` is what the settings ask for, `withheld` the part of it that another instance has not let go of yet;
+    `refused` maps a symbol to why the feed does not serve it (UNKNOWN | LIMIT); `without_depth` are those watched
+    without any depth now. `limit` = symbols the account may watch, None = not told.
     """
 
     def __init__(self, connection: str, wanted: Iterable[str], depth_levels: int = 0) -> None:
         self.connection, self.depth_levels = connection, depth_levels
         self.wanted = tuple(dict.fromkeys(wanted))
         self.wanted_set = frozenset(self.wanted)
+        self.withheld: frozenset[str] = frozenset()
         self.watched: set[str] = set()
         self.refused: dict[str, str] = {}
         self.without_depth: set[str] = set()

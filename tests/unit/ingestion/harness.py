@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from config.sections import IQFeedConfig, Settings, SpoolConfig
+from config.sections import IngestionConfig, IQFeedConfig, Settings, SpoolConfig
 from pipeline_orchestrator.flow.stage import Stage
 from pipeline_orchestrator.ingestion import make_ingestion
 from pipeline_orchestrator.record import DeadLetter, Output
@@ -71,6 +71,9 @@ class Running:
         symbols: tuple[str, ...] = ("AAPL",),
         sink: KeepingSink | None = None,
         spool: dict[str, Any] | None = None,
+        instance: int = 0,
+        assign: tuple[tuple[str, ...], ...] = (),
+        log: str = "",
         **iqfeed: Any,
     ) -> None:
         ports = feed.ports if feed else {"level1": 1, "level2": 1}
@@ -82,14 +85,22 @@ class Running:
             **iqfeed,
         }
         self.settings = Settings(
-            symbols=symbols, iqfeed=IQFeedConfig(**options), spool=SpoolConfig(**{"fsync_ms": 20, **(spool or {})})
+            symbols=tuple(name for names in assign for name in names) or symbols,
+            ingestion=IngestionConfig(instances=len(assign) or 1, assign=assign),
+            iqfeed=IQFeedConfig(**options),
+            spool=SpoolConfig(**{"fsync_ms": 20, **(spool or {})}),
         )
+        self.instance, self.log = instance, log
         self.state_dir, self.sink = state_dir, sink or KeepingSink()
-        self.ctx = FakeContext(state_dir, "ingestion/0")
-        self.sender_ctx = FakeContext(state_dir, "ingestion/0")
+        self.ctx = FakeContext(state_dir, f"ingestion/{instance}")
+        self.sender_ctx = FakeContext(state_dir, f"ingestion/{instance}")
 
     async def __aenter__(self) -> Running:
-        self.reader, self.source, self.processors = make_ingestion(self.settings, 0, self.state_dir)
+        async def log() -> str:
+            return self.log
+
+        made = make_ingestion(self.settings, self.instance, self.state_dir, log_id=log if self.log else None)
+        self.reader, self.source, self.processors = made
         stage = Stage(self.source, self.processors, self.sink)
         self._reading = asyncio.create_task(self.reader.run(self.ctx))
         self._sending = asyncio.create_task(stage.run(self.sender_ctx))
