@@ -57,15 +57,14 @@ async def read_by_both(feed: FakeFeed, state: Path, log: str = "") -> None:
 
 
 async def test_each_instance_watches_its_own_symbols_in_a_spool_and_an_epoch_of_its_own(tmp_path: Path) -> None:
-    async with FakeFeed() as feed:
-        async with (
-            Running(feed, tmp_path, instance=0, assign=BEFORE, level2=False) as zero,
-            Running(feed, tmp_path, instance=1, assign=BEFORE, level2=False) as one,
-        ):
-            await feed.until(lambda: sorted(watched(feed)) == ["AAPL", "MSFT", "TSLA"])
-            names = {command for client in feed.clients["level1"] for command in client.commands if "NAME," in command}
-            await zero.sink.until(lambda: len(zero.sink.facts("subscribed")) == 2)
-            await one.sink.until(lambda: one.sink.facts("subscribed"))
+    async with (
+        FakeFeed() as feed, Running(feed, tmp_path, instance=0, assign=BEFORE, level2=False) as zero,
+        Running(feed, tmp_path, instance=1, assign=BEFORE, level2=False) as one,
+    ):
+        await feed.until(lambda: sorted(watched(feed)) == ["AAPL", "MSFT", "TSLA"])
+        names = {command for client in feed.clients["level1"] for command in client.commands if "NAME," in command}
+        await zero.sink.until(lambda: len(zero.sink.facts("subscribed")) == 2)
+        await one.sink.until(lambda: one.sink.facts("subscribed"))
     assert names == {"S,SET CLIENT NAME,pipeline-orchestrator-0", "S,SET CLIENT NAME,pipeline-orchestrator-1"}
     assert {row["instance"] for row in zero.sink.rows} == {0} and {row["instance"] for row in one.sink.rows} == {1}
     assert (held(tmp_path, 0), held(tmp_path, 1)) == ({"AAPL", "MSFT"}, {"TSLA"})

@@ -37,13 +37,13 @@ class Stand:
         self.beats[component] = now
         self.snapshots.beat(component, 1, Beat(1, 0.0, 0.0, now, {"gauges": dict(gauges)}))
 
-    def seen(self, *components: str, state: State = State.RUNNING) -> ServiceStatus:
+    def seen(self, *components: str, state: State = State.RUNNING, instances: int = 2) -> ServiceStatus:
         states = [
             ComponentState(name, "stage", state, 0, pid=1, incarnation=1, last_beat_ns=self.beats.get(name))
             for name in components
         ]
         built: PipelineSnapshot = self.snapshots.build("running", states, since_ns=0, symbols=(), processes={})
-        return feed_status(settings_from({}), built)
+        return feed_status(settings_from({"ingestion": {"instances": instances}}), built)
 
 
 def test_a_connected_feed_is_ok_and_as_old_as_the_heartbeat_that_said_so() -> None:
@@ -73,6 +73,16 @@ def test_one_late_reader_of_two_makes_the_whole_unknown_and_is_named() -> None:
     seen = stand.seen("ingestion/0", "ingestion/1")
     assert (seen.state, seen.age_s) == ("unknown", 5.0)
     assert "ingestion/1" in seen.detail and "ingestion/0" not in seen.detail
+
+
+def test_the_connections_of_all_readers_count_and_a_removed_one_has_none() -> None:
+    stand = Stand()
+    stand.beat("ingestion/0", UP)
+    stand.beat("ingestion/1", {**UP, "feed_connected{connection=level2}": 0})
+    stand.beat("ingestion/2", {"spool_bytes": 1})
+    seen = stand.seen("ingestion/0", "ingestion/1", "ingestion/2")
+    assert (seen.state, seen.detail) == ("unreachable", "3 of 4 connections up")
+    assert stand.seen("ingestion/0", "ingestion/2", instances=1).state == "ok"
 
 
 @pytest.mark.parametrize(

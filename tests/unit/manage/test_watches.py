@@ -1,6 +1,9 @@
 import asyncio
+import json
 import socket
 from pathlib import Path
+
+import pytest
 
 from config.settings import settings_from
 from manage.budget_watch import BudgetWatch, Growth, budget_of, size_of
@@ -120,6 +123,20 @@ def test_budgets_measure_what_lies_on_disk(tmp_path: Path) -> None:
     assert found["spool"].limit_bytes == settings.spool.quota_bytes
     assert found["snapshots"].used_bytes == 0
     assert size_of(tmp_path / "none") == 0
+
+
+def test_the_limit_of_the_spool_is_that_of_all_instances(tmp_path: Path) -> None:
+    settings = settings_from({"ingestion": {"instances": 3}, "spool": {"quota_bytes": 1 << 20}})
+    assert BudgetWatch(settings, tmp_path, tmp_path / "logs", Board()).measure()["spool"].limit_bytes == 3 << 20
+
+
+@pytest.mark.parametrize(("assign", "hold"), [([["A"], ["B"], []], 4), ([["A", "B"], [], []], 2)])
+def test_a_replay_begins_when_every_reader_with_symbols_watches_on_both_ports(
+    assign: list[list[str]], hold: int
+) -> None:
+    settings = settings_from({"symbols": ["A", "B"], "ingestion": {"instances": 3, "assign": assign}})
+    spec = simulator_spec(settings, {"replay": ["A_2012-06-21_message_5.csv"]}, ["ingestion/0", "ingestion/1"])
+    assert json.loads(spec.config)["hold"] == hold and spec.depends_on == ("ingestion/0", "ingestion/1")
 
 
 def test_embedded_services_get_addresses_and_a_log_of_their_own(tmp_path: Path) -> None:
