@@ -16,7 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from config.sections import Settings
-from pipeline_orchestrator.flow.spool_format import Frame, decode_header, iter_segment, list_segments, read_segment
+from pipeline_orchestrator.flow.spool_format import Frame, list_segments
+from pipeline_orchestrator.flow.spool_merge import runs_of
 from pipeline_orchestrator.ingestion.assembly import parser_state
 from pipeline_orchestrator.ingestion.context import ParserContext
 from pipeline_orchestrator.ingestion.line_parser import LineParser
@@ -52,16 +53,20 @@ class OfflineRun:
     def __init__(self, settings: Settings, directory: Path, topics: Iterable[str]) -> None:
         self.partitions = settings.kafka.partitions
         self.processor = ProcessEvents(settings, range(self.partitions))
-        self.parser = LineParser()
+        self._parsers: dict[int, LineParser] = {}
         self.summary = Summary()
         self._refused: list[DeadLetter] = []
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._files = {topic: ParquetFile(self._path(topic), PARQUET_SCHEMAS[topic]) for topic in topics}
 
+    def parser_of(self, instance: int) -> LineParser:
+        """The parser of one ingestion instance: each has layouts and clocks of its own."""
+        return self._parsers.setdefault(instance, LineParser())
+
     def feed(self, frames: Sequence[Frame]) -> tuple[pa.RecordBatch, Output]:
-        """Take the next frames; their events, and what was made of them in the order of the files."""
-        rows, dead = self.parser.parse(frames)
+        """Take the next frames, of one instance; their events, and what was made of them in the order of the files."""
+        rows, dead = self.parser_of(frames[0].instance).parse(frames)
         self._refused += dead
         self.summary.refused += len(dead)
         output = self.processor.process(self._batch(rows))
@@ -115,45 +120,25 @@ def replay_spool(
     lines_at_once: int = LINES_AT_ONCE,
     queue: Iterable[tuple[str, int]] = (),
 ) -> Summary:
-    """Spool segments and spool directories as they lie, in the order given. Raises OSError, ValueError.
+    """Spool segments, spool directories and directories of spools. Raises OSError, ValueError.
 
-    `queue` names orders (symbol, order id) whose place in the queue at the end is to be told.
-    The parser goes on from one segment to the next where nothing lies between; else the segment's header sets it.
+    Segments of one instance are taken in the order given, those of several in the order of receipt (see
+    flow/spool_merge.py). `queue` names orders (symbol, order id) whose place in the queue at the end is to be told.
     """
     run = OfflineRun(settings, directory, topics)
-    after: tuple[int, int, int] | None = None  # instance, epoch and sequence number that continue the one before
-    for segment in _segments(paths):
-        header = decode_header(read_segment(segment))
-        if header is None:
-            raise ValueError(f"{segment} is no segment of a spool")
-        if after != (header.instance, header.epoch, header.next_seq):
-            run.parser.context = ParserContext.from_json(parser_state(header.state))
-        after = (header.instance, header.epoch, header.next_seq)
-        for frames in in_chunks(iter_segment(segment), lines_at_once):
-            run.feed(frames)
-            after = (frames[-1].instance, frames[-1].epoch, frames[-1].first_seq + frames[-1].count)
+    for instance, frames, state in runs_of(_segments(paths), lines_at_once):
+        if state is not None:
+            run.parser_of(instance).context = ParserContext.from_json(parser_state(state))
+        run.feed(frames)
     run.summary.queue = [queue_position(run.processor, symbol, order_id) for symbol, order_id in queue]
     return run.close()
-
-
-def in_chunks(frames: Iterable[Frame], lines_at_once: int = LINES_AT_ONCE) -> Iterator[list[Frame]]:
-    """Whole frames of about so many lines together."""
-    chunk: list[Frame] = []
-    lines = 0
-    for frame in frames:
-        chunk.append(frame)
-        lines += frame.count
-        if lines >= lines_at_once:
-            yield chunk
-            chunk, lines = [], 0
-    if chunk:
-        yield chunk
 
 
 def _segments(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            found = list(list_segments(path).values())
+            spools = [path, *sorted(below for below in path.iterdir() if below.is_dir() and below.name.isdigit())]
+            found = [segment for spool in spools for segment in list_segments(spool).values()]
             if not found:
                 raise ValueError(f"{path} holds no segment of a spool")
             yield from found

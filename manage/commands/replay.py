@@ -55,7 +55,7 @@ def replay(
     """Spool segments, spool directories or LOBSTER pairs to events, features, bars, books and gaps.
 
     \b
-    manage_pipeline.py replay state/spool/0 -o out
+    manage_pipeline.py replay state/spool -o out
     manage_pipeline.py replay state/spool/0 --queue @ESZ21:648907593934 -o out
     manage_pipeline.py replay AMZN_2012-06-21_message_5.csv --books 5 -o out
 

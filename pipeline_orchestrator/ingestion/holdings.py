@@ -13,8 +13,9 @@ from pathlib import Path
 
 from crc32c import crc32c
 
+from pipeline_orchestrator.durable import replace_durably
 from pipeline_orchestrator.flow.spool import EPOCH_FILE
-from pipeline_orchestrator.flow.spool_cursor import load_cursor, write_durably
+from pipeline_orchestrator.flow.spool_cursor import load_cursor
 from pipeline_orchestrator.flow.spool_format import list_segments
 from pipeline_orchestrator.flow.spool_segment import SegmentReader
 
@@ -56,7 +57,7 @@ def save_holdings(directory: Path, holdings: Holdings) -> None:
         separators=(",", ":"),
     )
     document = {"crc32c": crc32c(text.encode()), "symbols": text}
-    write_durably(directory / HOLDINGS_FILE, json.dumps(document).encode() + b"\n")
+    replace_durably(directory / HOLDINGS_FILE, [json.dumps(document).encode() + b"\n"])
 
 
 def load_holdings(directory: Path) -> Holdings | None:

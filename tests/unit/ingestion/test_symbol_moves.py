@@ -58,7 +58,8 @@ async def read_by_both(feed: FakeFeed, state: Path, log: str = "") -> None:
 
 async def test_each_instance_watches_its_own_symbols_in_a_spool_and_an_epoch_of_its_own(tmp_path: Path) -> None:
     async with (
-        FakeFeed() as feed, Running(feed, tmp_path, instance=0, assign=BEFORE, level2=False) as zero,
+        FakeFeed() as feed,
+        Running(feed, tmp_path, instance=0, assign=BEFORE, level2=False) as zero,
         Running(feed, tmp_path, instance=1, assign=BEFORE, level2=False) as one,
     ):
         await feed.until(lambda: sorted(watched(feed)) == ["AAPL", "MSFT", "TSLA"])

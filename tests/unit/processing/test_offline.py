@@ -89,6 +89,67 @@ def test_neither_the_cut_nor_the_run_changes_a_byte(spool: Path, tmp_path: Path,
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
 
+@pytest.fixture
+def spools(tmp_path: Path) -> Path:
+    """Two instances; MSFT moves from 1 to 0 within a second, with another field list there."""
+    root = tmp_path / "spools"
+    now = NOON_NS
+    zero, one = (Spool(root / str(number), number, segment_bytes=1500) for number in (0, 1))
+
+    def say(spool: Spool, kind: str, symbol: str | None = None) -> None:
+        phase = "open" if kind == "connected" else "watch"
+        spool.append_fact(Fact(kind, "level1", symbol, {"connection": "level1", "phase": phase}), now)
+
+    def lines(spool: Spool, *texts: str) -> None:
+        spool.append(PORT["level1"], b"".join(text.encode() + b"\r\n" for text in texts), len(texts), now)
+
+    def trade(spool: Spool, symbol: str, cents: int) -> None:
+        fields = [f"250.{cents:02}", "10", "06/04/2021", f"12:00:{cents:02}.5", "C"]
+        lines(spool, "Q," + ",".join([symbol, *(fields if spool is one else fields[::-1])]) + ",")
+
+    for spool, names in ((zero, FIELDS), (one, FIELDS)):
+        spool.open()
+        say(spool, "connected")
+        order = names.split(",")
+        order = order if spool is one else [order[0], *order[:0:-1]]
+        lines(spool, "S,CURRENT UPDATE FIELDNAMES," + ",".join(order), "T,20210604 12:00:00")
+    for cents in range(20):
+        now += 40_000_000
+        trade(zero, "AAPL", cents)
+        trade(one, "MSFT", cents)
+    say(one, "unsubscribed", "MSFT")
+    now += 1_000_000
+    say(zero, "subscribed", "MSFT")
+    for cents in range(20, 40):
+        now += 1_000_000
+        trade(zero, "MSFT", cents)
+        trade(one, "TSLA", cents)
+    for spool in (zero, one):
+        lines(spool, "T,20210604 12:05:00")
+        spool.close()
+    return root
+
+
+@pytest.mark.parametrize("lines_at_once", [1, 7, 1000])
+def test_spools_of_several_instances_are_read_in_the_order_of_receipt(
+    spools: Path, tmp_path: Path, lines_at_once: int
+) -> None:
+    summary = replay_spool(Settings(), [spools / "1", spools / "0"], tmp_path / "one", lines_at_once=50)
+    replay_spool(Settings(), [spools], tmp_path / "two", lines_at_once=lines_at_once)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+    assert summary.refused == 0
+    rows = pq.read_table(tmp_path / "one" / "events.parquet").to_pylist()
+    trades = [row["price"] // 10_000 - 25_000 for row in rows if row["symbol"] == "MSFT" and row["kind"] == "trade"]
+    assert trades == list(range(40)), "first all of the one instance, then all of the other"
+    for number in (0, 1):
+        own = [(row["epoch"], row["seq"]) for row in rows if row["instance"] == number]
+        assert own == sorted(own)
+    bars = pq.read_table(tmp_path / "one" / "bars.parquet").to_pylist()
+    (minute,) = [row for row in bars if row["symbol"] == "MSFT" and row["interval"] == "1m"]
+    assert (minute["trade_count"], minute["src_instance"]) == (40, 0)
+
+
 def test_the_command_writes_what_was_asked_for(spool: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(replay, [str(spool), "--bars", "-o", str(tmp_path / "out"), "--json"])
     assert done.exit_code == 0, done.output
