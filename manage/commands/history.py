@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from manage.exits import CliError, Exit
-from manage.options import DurationType, pipeline
+from manage.options import DurationType
 from manage.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ SHOWN_BYTES = 200  # of a refused row
 )
 @click.option("--timeout", type=DurationType(positive=True), default="1h", show_default=True, metavar="D",
               help="Longest time for the whole answer.")  # fmt: skip
-@pipeline
+@click.option("--config", default="", metavar="FILE", help="Settings file instead of config/pipeline_config.json.")
 def history(
     symbol: str,
     begin: str,
@@ -60,8 +60,6 @@ def history(
     out: Path | None,
     timeout: float,
     config: str,
-    state_flag: str,
-    **_: Any,  # Any: options not used here
 ) -> int:
     """Past ticks of a symbol, or bars, oldest first.
 
@@ -84,7 +82,7 @@ def history(
 
     terminal = Terminal(output_format="json" if output_format == "json" else "table")
     click.get_current_context().find_root().obj = terminal
-    feed = load_settings(config, state_flag).settings.iqfeed
+    feed = load_settings(config).settings.iqfeed
     prepared.kernels(terminal)
     span = _span(symbol, begin, end, bars, daily, limit)
     target = (

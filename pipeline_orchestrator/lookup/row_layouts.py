@@ -4,10 +4,10 @@
 | --- | --- | --- | --- |
 | 6.2 | `LH`, 12 fields | `LH`, 8 fields | `LH`, 7 fields |
 | 6.1 | 12 fields | 8 | 7 |
-| 6.0, 5.x, 4.9 | 10: no aggressor, no day code; 5.x in milliseconds | 8 | 7 |
-| "" (none agreed) | 10, other ones: see below | 7: no number of trades | 7 |
+| 6.0, 5.x | 10: no aggressor, no day code; 5.x in milliseconds | 8 | 7 |
+| 4.9, "" (none agreed) | 10, other ones: see below | 7: no number of trades | 7 |
 
-Without an agreed protocol ticks have whole seconds, two zeros for center and conditions, and the basis last; a date
+Without an agreed protocol (and in 4.9, as far as anybody shows) ticks have whole seconds, two zeros for center and conditions, and the basis last; a date
 is followed by a clock time that means nothing.
 
 Bars come High, Low, Open, Close. Prices are int64 in 1e-6 units, times microseconds UTC, an empty or missing field is
@@ -66,6 +66,7 @@ _DAYS: Final = (
 _COLUMNS: Final[dict[str, tuple[Any, ...]]] = {"ticks": _TICKS, "intervals": _INTERVALS, "days": _DAYS}
 
 PROTOCOLS: Final = ("6.2", "6.1", "6.0", "5.2", "5.1", "5.0", "4.9", "")
+_OLDEST: Final = ("4.9", "")
 TAGGED: Final = "6.2"  # rows begin with the kind of answer
 TAGS: Final = {"ticks": b"LH,", "intervals": b"LH,", "days": b"LH,", "table": b"LM,", "search": b"LS,"}
 
@@ -90,7 +91,7 @@ def layout(rows: str, protocol: str) -> RowLayout:
     schema = pa.schema([pa.field(name, kind, nullable=not required) for name, kind, _, required in columns])
     names = list(schema.names)
     places: list[str | None] = [*names]
-    if protocol == "":
+    if protocol in _OLDEST:
         if rows == "ticks":
             places = [*names[: names.index("basis")], None, None, "basis"]
         elif rows == "intervals":

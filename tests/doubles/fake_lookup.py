@@ -96,4 +96,10 @@ class FakeLookup:
         else:
             task = asyncio.ensure_future(answer(peer, fields))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A client may leave in the middle of its answer; anything else is a fault of the test's routine."""
+        self._tasks.discard(task)
+        if not task.cancelled() and not isinstance(error := task.exception(), ConnectionError | None):
+            asyncio.get_running_loop().call_exception_handler({"message": "fake lookup", "exception": error})

@@ -27,11 +27,11 @@ class Refusal(Exception):
 
 def places(rows: str, protocol: str) -> list[str | None]:
     columns: list[str | None] = list(COLUMNS[rows])
-    if rows == "ticks" and protocol == "":
+    if rows == "ticks" and protocol in {"4.9", ""}:
         return [*columns[:7], None, None, "basis"]
     if rows == "ticks" and protocol not in {"6.2", "6.1"}:
         return columns[:-2]
-    if rows == "intervals" and protocol == "":
+    if rows == "intervals" and protocol in {"4.9", ""}:
         return columns[:-1]
     return columns
 
