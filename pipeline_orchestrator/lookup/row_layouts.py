@@ -7,8 +7,8 @@
 | 6.0, 5.x | 10: no aggressor, no day code; 5.x in milliseconds | 8 | 7 |
 | 4.9, "" (none agreed) | 10, other ones: see below | 7: no number of trades | 7 |
 
-Without an agreed protocol (and in 4.9, as far as anybody shows) ticks have whole seconds, two zeros for center and conditions, and the basis last; a date
-is followed by a clock time that means nothing.
+Without an agreed protocol (and in 4.9, which nobody shows) ticks have whole seconds, two zeros for center and
+conditions, and the basis last; a date is followed by a clock time that means nothing.
 
 Bars come High, Low, Open, Close. Prices are int64 in 1e-6 units, times microseconds UTC, an empty or missing field is
 null; a 0 stays a 0 (of bid and ask the feed means "none" by it).
