@@ -74,19 +74,35 @@ class TradeHistory:
     def take(self, symbols: Int64s, rows: Int64s) -> None:
         """Keep trades [column, row] behind those that are here; `symbols` of the same rows."""
         self.newest_us = max(self.newest_us, int(rows[TIME].max(initial=0)))
-        for begin in range(0, symbols.size, self.capacity):
-            part = rows[:, begin : begin + self.capacity]
-            at = (np.arange(part.shape[1]) + self.taken) % self.capacity
-            self._rows[:, at], self._symbols[at] = part, symbols[begin : begin + self.capacity]
-            self.taken += part.shape[1]
+        done = 0
+        while done < symbols.size:
+            begin = self.taken % self.capacity
+            n = min(symbols.size - done, self.capacity - begin)
+            self._rows[:, begin : begin + n] = rows[:, done : done + n]
+            self._symbols[begin : begin + n] = symbols[done : done + n]
+            self.taken += n
+            done += n
 
-    def of(self, symbol: int) -> Int64s:
-        """The kept trades of a symbol, oldest first: a copy, [column, row]."""
+    def places(self, symbol: int) -> Int64s:
+        """Where the kept trades of a symbol lie, oldest first; holds until the next `take`."""
         start = self.taken % self.capacity if self.dropped else 0
         older = start + np.flatnonzero(self._symbols[start : self.kept] == symbol)
         newer = np.flatnonzero(self._symbols[:start] == symbol)
-        picked: Int64s = self._rows[:, np.concatenate([older, newer])]
+        return np.concatenate([older, newer])
+
+    def column(self, column: int, places: Int64s) -> Int64s:
+        """One column of the trades at some places."""
+        picked: Int64s = self._rows[column].take(places)
         return picked
+
+    def at(self, places: Int64s) -> Int64s:
+        """The trades at some places: a copy, [column, row]."""
+        picked: Int64s = self._rows.take(places, axis=1)
+        return picked
+
+    def of(self, symbol: int) -> Int64s:
+        """The kept trades of a symbol, oldest first: a copy, [column, row]."""
+        return self.at(self.places(symbol))
 
 
 def packed(trades: Int64s) -> Int64s:

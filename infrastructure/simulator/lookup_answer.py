@@ -53,24 +53,27 @@ def _of_trades(
     *,
     qualified_only: bool,
 ) -> Int64s:
-    trades = history.trades.of(symbol)
-    newest = max(now_us, history.trades.newest_us) - int(behaviour.lag_seconds * SECOND_US)
-    shown = np.ones(trades.shape[1], dtype=np.bool_)
+    kept = history.trades
+    places = kept.places(symbol)
+    times = kept.column(history_trades.TIME, places)
+    shown = np.ones(times.size, dtype=np.bool_)
     if behaviour.lag_seconds:
-        shown &= trades[history_trades.TIME] <= newest
+        shown &= times <= max(now_us, kept.newest_us) - int(behaviour.lag_seconds * SECOND_US)
     for hole in behaviour.holes:
         first, after, daily = hole_bounds(hole)
-        times = trades[history_trades.TIME] % DAY_US if daily else trades[history_trades.TIME]
-        shown &= (times < first) | (times >= after)
+        clock = times % DAY_US if daily else times
+        shown &= (clock < first) | (clock >= after)
     if request.kind == TICKS:
-        shown &= trades[history_trades.TIME] >= _oldest_tick(now_us, behaviour)
+        shown &= times >= _oldest_tick(now_us, behaviour)
         if qualified_only:
-            shown &= trades[history_trades.MARKS] & history_trades.BASIS_MASK == HAS_LAST
+            shown &= kept.column(history_trades.MARKS, places) & history_trades.BASIS_MASK == HAS_LAST
     if request.kind == TICKS or request.interval_type != bars.SECONDS:
-        shown &= _inside(request, trades[history_trades.TIME], trades[history_trades.DAY], now_us, behaviour)
-    trades = trades[:, shown]
+        dates = times if request.days is None else kept.column(history_trades.DAY, places)
+        shown &= _inside(request, times, dates, now_us, behaviour)
+    places = places[shown]
     if request.kind == TICKS:
-        return trades.T
+        return kept.at(places if request.most is None else places[-request.most :]).T
+    trades = kept.at(places)
     made = bars.interval_bars(trades, request.interval_type, request.interval)
     if request.interval_type == bars.SECONDS:
         begin = made[:, bars.BEGIN]
@@ -81,7 +84,7 @@ def _of_trades(
 def _inside(
     request: Request, times: Int64s, dates: Int64s, now_us: int, behaviour: LookupBehaviour
 ) -> np.typing.NDArray[np.bool_]:
-    """Which moments lie within the request's span, days and daily filters."""
+    """Which moments lie within the request's span, days and daily filters; `dates` are read for its days alone."""
     more = SECOND_US if behaviour.end_inclusive else 0
     inside = np.ones(times.size, dtype=np.bool_)
     if request.begin is not None:

@@ -147,6 +147,7 @@ def test_embedded_services_get_addresses_and_a_log_of_their_own(tmp_path: Path) 
     assert first.kafka.log_id.startswith("embedded-") and first.kafka.log_id != second.kafka.log_id
     assert first.redis.password.get_secret_value() == ""
     assert first.iqfeed.level1_port != 5009 and second.iqfeed.level1_port == 5009
+    assert first.iqfeed.lookup_port != 9100 and second.iqfeed.lookup_port == 9100
     assert first.state_dir == str(tmp_path)
 
 
@@ -166,6 +167,7 @@ def test_simulator_stops_before_the_stages_it_feeds() -> None:
     settings = settings_from({"symbols": ["AAPL"]})
     spec = simulator_spec(settings, {"rate": 50.0, "speed": None}, ["kafka/0", "ingestion/0", "storage/0"])
     assert (spec.id, spec.depends_on) == (SIMULATOR, ("ingestion/0",))
+    assert json.loads(spec.config)["lookup_port"] == settings.iqfeed.lookup_port == 9100
     assert '"rate": 50.0' in spec.config and "speed" not in spec.config and '"AAPL"' in spec.config
 
 

@@ -58,15 +58,42 @@ def test_a_later_run_of_a_day_repeats_no_tick_id() -> None:
 
 
 def test_configuration_takes_ports_and_symbols_from_the_settings() -> None:
-    settings = {"symbols": ["AAPL"], "iqfeed": {"host": "127.0.0.1", "port": 1, "level1_port": 2, "admin_port": 3}}
+    feed = {"host": "127.0.0.1", "port": 1, "level1_port": 2, "admin_port": 3, "lookup_port": 4}
+    settings = {"symbols": ["AAPL"], "iqfeed": feed}
     config = SimulatorConfig.from_mapping({"settings": settings, "instance": 0, "rate": "0", "speed": "max"})
-    assert (config.level2_port, config.level1_port, config.admin_port) == (1, 2, 3)
+    assert (config.level2_port, config.level1_port, config.admin_port, config.lookup_port) == (1, 2, 3, 4)
     assert config.symbols == ("AAPL",) and config.rate == 0 and config.speed is None
     assert SimulatorConfig.from_mapping({"settings": settings, "symbols": ["B"]}).symbols == ("B",)
     with pytest.raises(ConfigError, match="unknown key 'rat'"):
         SimulatorConfig.from_mapping({"rat": 1})
     with pytest.raises(ConfigError, match="no symbols"):
         SimulatorConfig.from_mapping({}).market()
+
+
+async def test_the_component_answers_lookups_as_configured_and_reports_its_history(tmp_path: Path) -> None:
+    ctx = FakeContext(tmp_path)
+    lookup = {"history_bytes": 20_000, "never_ends": True, "every": 2}
+    component = build({**FREE, "symbols": ["AAPL"], "rate": 20_000, "lines": 20_000, "lookup": lookup})
+    running = asyncio.create_task(component.run(ctx))
+    await asyncio.wait_for(ctx.became_ready.wait(), 30)
+    assert component.server is not None
+    async with asyncio.timeout(20):
+        while not component.server.finished:
+            await asyncio.sleep(0.05)
+        reader, writer = await asyncio.open_connection(*component.server.addresses["lookup"])
+        writer.write(b"S,SET PROTOCOL,6.2\r\nHTX,AAPL,1,,A\r\nHTX,AAPL,1,,B\r\nSST,C\r\n")
+        lines: list[bytes] = []
+        while not lines or not lines[-1].startswith(b"C,!ENDMSG!"):
+            lines.append(await reader.readline())
+    assert [line[:4] for line in lines[1:5]] == [b"A,LH", b"A,!E", b"B,LH", b"C,LM"]
+    ctx.drain.set()
+    await asyncio.wait_for(running, 20)
+    writer.close()
+    history = component.server.feed.history.trades
+    assert ctx.gauges["history_trades"] == history.capacity < 20_000 // 60
+    assert ctx.gauges["history_trades_dropped"] == history.dropped > 0
+    with pytest.raises(ConfigError, match="lookup: unknown lookup setting 'never'"):
+        build({"lookup": {"never": 1}})
 
 
 def test_a_replay_is_held_for_a_reader_and_a_paced_flow_is_not(tmp_path: Path) -> None:
@@ -156,6 +183,8 @@ async def test_command_serves_until_terminated_and_sums_up(tmp_path: Path) -> No
         (["--rate", "fast"], "no rate"),
         (["--symbols", "A B"], "no symbol"),
         (["--duration", "soon"], "not a duration"),
+        (["--lookup", "slow=3"], "unknown lookup setting 'slow'; known: history_bytes, "),
+        (["--lookup", "holes=noon"], "'noon' is no hole"),
         (["--replay", __file__], "symbol and day come from the name"),
     ],
 )
