@@ -41,6 +41,16 @@ def test_repeats_and_events_of_an_instance_count_once() -> None:
     assert counter.found == Logged(distinct=5, clock=1, repeats=1)
 
 
+def test_instances_count_by_themselves_and_add_up() -> None:
+    counter = LogCounter()
+    counter.take(0, b"AAPL", record(9, 5, "trade", instance=0))
+    counter.take(0, b"MSFT", record(8, 2, "trade", instance=1))  # an older epoch, of another instance: no repeat
+    counter.take(0, None, record(9, 6, "lost", instance=0))
+    counter.take(0, None, record(9, 6, "lost", instance=1))  # the same place in another spool: another event
+    counter.take(0, b"MSFT", record(8, 2, "trade", instance=1))
+    assert counter.found == Logged(distinct=4, repeats=1)
+
+
 def test_spooled_lines_facts_and_clock_lines_are_told_apart(tmp_path: Path) -> None:
     directory = tmp_path / "spool" / "0"
     directory.mkdir(parents=True)

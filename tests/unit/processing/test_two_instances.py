@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from config.sections import Settings
 from pipeline_orchestrator.processing.process_events import ProcessEvents
 from tests.unit.processing.build import NOON, Feed, Row, one_partition
@@ -78,8 +80,9 @@ def test_a_gap_of_one_instance_flags_nothing_of_the_other() -> None:
     log = Log()
     log.zero.trade("A", 10 * D, 1)
     log.one.trade("B", 20 * D, 1)
-    gap = {"phase": "begin", "gap_id": f"1:3:{log.one.seq}", "cause": "reader_lost"}
-    log.one.fact("gap", port="level1", **gap, **{"from": {"epoch": 3, "seq": 0, "event_time_us": NOON}})
+    gap: dict[str, Any] = {"phase": "begin", "gap_id": f"1:3:{log.one.seq}", "cause": "reader_lost"}
+    gap["from"] = {"epoch": 3, "seq": 0, "event_time_us": NOON}
+    log.one.fact("gap", port="level1", **gap)
     log.zero.trade("A", 10 * D, 1)
     log.one.trade("B", 20 * D, 1)
     for feed in (log.zero, log.one):
