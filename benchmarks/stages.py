@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks.naive import lines as naive_lines
 from benchmarks.naive.process import Process as NaiveProcess
 from benchmarks.naive.wire import encode as naive_encode
+from benchmarks.order_books import order_books
 from benchmarks.recorded import Recorded, record
 from benchmarks.report import Report, table
 from config.paths import SCHEMA_DIR
@@ -197,7 +198,7 @@ def main() -> None:
     pandas_block.install()
     report = Report("stages", "Stages, one core, records per second")
     recorded = record(LINES)
-    rows = [*parser(recorded), *codec(recorded), *processing(recorded)]
+    rows = [*parser(recorded), *codec(recorded), *processing(recorded), *order_books(best, LINES)]
     report.add(table(("stage", "product /s", "peer /s", "ratio", "peer"), rows))
     report.write()
 

@@ -90,6 +90,7 @@ def replay(
         )
     words = ["manage_pipeline.py", "replay", *map(str, files), *(["--books", str(levels)] if levels else [])]
     words += [f"--{name}" for name in ("features", "bars") if wanted[name] and not every]
+    words += [word for one in queue for word in ("--queue", one)]
     words += [*(["--config", config] if config else []), "-o", str(output), "--overwrite"]
     try:
         with result_directory(output, owned, overwrite=overwrite, again=shlex.join(words)) as fresh:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from config.sections import MarketConfig, Settings
+from pipeline_orchestrator.market.calendar import calendar_named
 from pipeline_orchestrator.processing.process_events import ProcessEvents
 from tests.unit.processing.build import Feed, Row, one_partition
 from tests.unit.processing.streams import NIGHTS, settings_for
@@ -265,6 +267,34 @@ def test_participants_rows_expire_15_minutes_after_the_session_and_only_outside_
     subject = overnight(minutes)
     assert subject.book()[0] == left
     assert subject.counted("expired_participant_rows") == 3 - len(left)
+
+
+@pytest.mark.parametrize(("minutes", "held"), [(-1, 1), (0, 1), (14, 1), (15, 0), (600, 0)])
+def test_the_calendar_of_the_settings_says_when_the_session_ended(minutes: int, held: int) -> None:
+    settings = Settings(market=MarketConfig(calendar="XNYS"))
+    sessions = calendar_named("XNYS").sessions
+    assert sessions is not None
+    end = int(sessions.ends[len(sessions.ends) // 2])
+    feed = Feed()
+    feed.watch("A")
+    feed.clock(time=end - 120 * MINUTE)
+    feed.participant("summary", "A", "NSDQ", "bid", 10 * D, 1)
+    feed.clock(time=end + minutes * MINUTE)
+    processor = ProcessEvents(settings, [0])
+    processor.process(one_partition(feed.rows))
+    assert processor.order_bytes()[0] == held
+
+
+def test_a_moment_that_the_calendar_does_not_know_lets_nothing_expire() -> None:
+    sessions = calendar_named("XNYS").sessions
+    assert sessions is not None
+    feed = Feed()
+    feed.participant("summary", "A", "NSDQ", "bid", 10 * D, 1)
+    feed.clock(time=sessions.known_until + MINUTE)
+    feed.clock(time=sessions.known_until + 1000 * MINUTE)
+    processor = ProcessEvents(Settings(market=MarketConfig(calendar="XNYS")), [0])
+    processor.process(one_partition(feed.rows))
+    assert processor.order_bytes()[0] == 1
 
 
 def test_a_row_that_is_sent_again_does_not_expire() -> None:
