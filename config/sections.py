@@ -59,7 +59,10 @@ class IQFeedConfig(Section):
     protocol: Literal["6.2"] = "6.2"
     level1: bool = True
     level2: bool = True
+    depth: Literal["levels", "orders"] = "levels"  # form of Level 2: by price level (WPL) or by order (WOR)
+    depth_by_symbol: dict[Symbol, Literal["levels", "orders"]] = {}  # symbols whose form is another
     depth_levels: Annotated[int, Field(ge=0, le=40)] = 0  # WPL levels asked for; 0 = all
+    depth_redrive_seconds: Annotated[float, Field(ge=0)] = 20.0  # watch a silent symbol's depth again; 0 = never
     silence_seconds: Annotated[float, Field(gt=0)] = 5.0  # no line of any kind for this long = connection dead
     reconnect_max_seconds: Annotated[float, Field(gt=0)] = 30.0
 

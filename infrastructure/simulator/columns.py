@@ -1,8 +1,9 @@
-"""The columns of the market's rows: one int64 table per port, so that kernels fill, keep and render them.
+"""The columns of the market's rows: int64 tables, so that kernels fill, keep and render them.
 
 Level 1: a row is the whole state of a symbol after an event, which is what a `Q` or `P` line restates.
-Level 2: a row is one price level that was set or deleted. A clock row (kind CLOCK) stands in both tables
-where the market's time passed a whole second.
+Level 2: a row is one price level that was set or deleted. Depth by order has a table of its own with the same
+columns: a row is one order that came, changed or went. A clock row (kind CLOCK) stands in every table where the
+market's time passed a whole second.
 
 Units: prices 1e-4 dollars; times are microseconds of the US Eastern wall clock, counted from 1970-01-01 as if
 that clock were UTC (so that date and time of day are plain divisions); sizes in shares. NONE = no value: rendered
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 NONE: Final = -(2**63)
 SECOND_US: Final = 1_000_000
@@ -28,6 +29,10 @@ CLOCK: Final = 0
 QUOTE: Final = 1
 TRADE: Final = 2
 SUMMARY: Final = 3
+ORDER_ADD: Final = 3  # in depth tables; SUMMARY is a kind of Level 1 rows
+ORDER_CHANGE: Final = 4
+ORDER_DELETE: Final = 5
+ORDER_SUMMARY: Final = 6
 LEVEL_SUMMARY: Final = 7
 LEVEL_SET: Final = 8
 LEVEL_DELETE: Final = 9
@@ -40,14 +45,17 @@ KIND: Final = 0
 SYM: Final = 1  # index in the market's symbols; -1 in clock rows
 SRC: Final = 2  # 1-based row of the vendor's message file; 0 = none
 ORD: Final = 3  # rises over both tables: the order in which things happened
-TIME: Final = 4  # stamp of the event; the second of a clock row
+TIME: Final = 4  # stamp of the event; the second of a clock row; below 0 = only the date of -TIME is said
 
-# Level 2.
+# Level 2, by level and by order.
 SIDE: Final = 5
 PRICE: Final = 6
 SIZE: Final = 7
-COUNT: Final = 8
-LEVEL2_COLUMNS: Final = 9
+COUNT: Final = 8  # of a level
+ORDER_ID: Final = 8  # of an order: the bits of an unsigned number; 0 = none (a market participant's row)
+PRIORITY: Final = 9  # of an order: the bits of an unsigned number, lower = earlier at its price; 0 = none
+MAKER: Final = 10  # of an order: index in MAKERS, -1 = none
+LEVEL2_COLUMNS: Final = 11
 
 # Level 1.
 BID_PRICE: Final = 5
@@ -102,3 +110,14 @@ REGULAR: Final = 1
 ODD_LOT: Final = 2
 FORM_T: Final = 3
 FORM_T_ODD: Final = 4
+
+# Market participants the simulator uses, by index; SYNTHETIC marks orders that a replay had to make up.
+MAKERS: Final = (
+    *(b"NSDQ", b"ARCX", b"BATS", b"EDGX", b"AMEX", b"CHXE", b"MEMX", b"IEXG"),
+    *(b"NITE", b"CDRG", b"VIRT", b"UBSS", b"GSCO", b"MSCO", b"JPMS", b"BARD"),
+    *(b"SUSQ", b"JNST", b"ETMM", b"CSTI", b"HRTF", b"COWN", b"PIPR", b"STFL"),
+    *(b"RAJA", b"NEED", b"WEDB", b"LEER", b"OPCO", b"BTIG", b"FBCO", b"DBAB"),
+    b"SYNT",
+)
+PARTICIPANTS: Final = 32
+SYNTHETIC: Final = 32

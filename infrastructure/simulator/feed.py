@@ -43,6 +43,9 @@ class Behaviour:
     watches_survive: bool = True  # a loss of the upstream link
     clear_depth: bool = False  # send S,CLEAR DEPTH before the rows after a reconnect
     lookup: LookupBehaviour = field(default_factory=LookupBehaviour)
+    clear_depth_seconds: float = 0.0  # clear and resend every watched book each so many seconds; 0 = never
+    old_depth_watch: bool = True  # w<SYM>, r<SYM> work beside WOR and WPL
+    empty_delete_time: bool = False  # a participant's 5 carries no time
 
 
 class Scratch:

@@ -3,6 +3,9 @@
 With a rate, line k of the flow happens k / rate seconds after its start, however fast the machine is: a late server
 makes the market's time lag, it never skips. Without one (`rate=None`, as fast as the sockets take) order, prices and
 sizes still follow from the seed, while stamps follow the clock.
+
+Symbols that begin with `@` are futures: their depth by order has orders with ids and priorities. The others are
+equities: a row per market participant and side.
 """
 
 from __future__ import annotations
@@ -14,8 +17,10 @@ import numpy as np
 
 from infrastructure.simulator import columns as c
 from infrastructure.simulator import order_flow as kernel
+from infrastructure.simulator import order_flow_book as flow_book
 from infrastructure.simulator.eastern import eastern_us
 from infrastructure.simulator.market import BATCH_LINES, NOTHING, Books, Int64s, Names, Rows
+from infrastructure.simulator.order_flow_book import FlowBook
 
 _CLOCK_ROWS: Final = 64
 _JITTER_US: Final = 1000.0
@@ -50,7 +55,8 @@ class GeneratedMarket:
         n = len(symbols)
         self.names = Names(tuple(symbols))
         self.rate, self.limit = rate, limit
-        self.books = Books.empty(n, kernel.DEPTH)
+        self.books = Books.empty(n, flow_book.DEPTH)
+        self._book = _flow_book(self.books, self.names)
         self.state: Int64s = np.zeros((n, c.LEVEL1_COLUMNS), dtype=np.int64)
         self._made = 0
         self._rng = np.array([seed % 2**64], dtype=np.uint64)
@@ -66,12 +72,13 @@ class GeneratedMarket:
         rows = BATCH_LINES + _CLOCK_ROWS + kernel.ROWS_PER_ACT
         self._rows1: Int64s = np.zeros((rows, c.LEVEL1_COLUMNS), dtype=np.int64)
         self._rows2: Int64s = np.zeros((rows, c.LEVEL2_COLUMNS), dtype=np.int64)
+        self._rows3: Int64s = np.zeros((rows + kernel.ENTRY_ROWS_PER_ACT, c.LEVEL2_COLUMNS), dtype=np.int64)
+        self._at: Int64s = np.zeros(4, dtype=np.int64)
         # The idle clock: market time `_idle_us` at monotonic `_idle_ns`. None = the first call sets it.
         self._idle_us, self._idle_ns = self._start_us, -1
         self._flow_us, self._flow_ns, self._flow_lines, self._last_us = 0, 0, 0, 0.0
         self._flowing = False
-        b = self.books
-        kernel.open_books(self._rng, self._start_us, self.state, b.price, b.size, b.count, b.levels, self._anchor)
+        kernel.open_books(self._rng, self._start_us, self.state, self._book, self._anchor)
 
     @property
     def unpaced(self) -> bool:
@@ -105,7 +112,8 @@ class GeneratedMarket:
 
     def advance(self, now_ns: int, room: bool) -> Rows:
         if not self._flowing:
-            return self._clock_rows(0, 0, self._idle_time(now_ns))
+            self._at[:] = 0
+            return self._clock_rows(self._idle_time(now_ns))
         if self.rate is None:
             return self._flow(now_ns, BATCH_LINES) if room else NOTHING
         due = int((now_ns - self._flow_ns) / 1000 / self._step_us) + 1 - self._flow_lines
@@ -143,13 +151,13 @@ class GeneratedMarket:
             step = max((self._now_us(now_ns) - start) / wanted, 0.0) if wanted else 0.0
         else:
             start, first, step = float(self._flow_us), self._flow_lines, self._step_us
-        n1 = n2 = made = 0
+        self._at[:] = 0
+        made = 0
         if wanted > 0:
-            b = self.books
-            n1, n2, made = kernel.generate(
-                self._rng, self._keep, self._other, self.state, b.price, b.size, b.count, b.levels, self._anchor,
-                self._stamps, self._days, self._ticks, self._clock, start, first, step, min(step, _JITTER_US),
-                wanted, remaining, self._rows1, self._rows2,
+            made = kernel.generate(
+                self._rng, self._keep, self._other, self.state, self._book, self._anchor, self._stamps, self._days,
+                self._ticks, self._clock, start, first, step, min(step, _JITTER_US), wanted, remaining,
+                self._rows1, self._rows2, self._rows3, self._at,
             )  # fmt: skip
         self._made += made
         self._flow_lines += made
@@ -158,11 +166,35 @@ class GeneratedMarket:
             self._idle_us, self._idle_ns = int(self._last_us), now_ns
             self._flowing = False
         # Seconds that no later line can be older than; lines come up to one jitter before their time.
-        return self._clock_rows(n1, n2, self._now_us(now_ns) - int(min(step, _JITTER_US)) - 1)
+        return self._clock_rows(self._now_us(now_ns) - int(min(step, _JITTER_US)) - 1)
 
-    def _clock_rows(self, n1: int, n2: int, until_us: int) -> Rows:
-        n1, n2 = kernel.put_clock_rows(self._rows1, n1, self._rows2, n2, self._clock, until_us)
-        return Rows(self._rows1[:n1], self._rows2[:n2])
+    def _clock_rows(self, until_us: int) -> Rows:
+        kernel.put_clock_rows(self._rows1, self._rows2, self._rows3, self._at, self._clock, until_us)
+        n1, n2, n3, _ = self._at.tolist()
+        return Rows(self._rows1[:n1], self._rows2[:n2], self._rows3[:n3])
+
+    def orders_of(self, symbol: int) -> Int64s | None:
+        held = int(self.books.count[symbol, c.BID, : self.books.levels[symbol, c.BID]].sum())
+        held += int(self.books.count[symbol, c.ASK, : self.books.levels[symbol, c.ASK]].sum())
+        rows: Int64s = np.zeros((held, c.LEVEL2_COLUMNS), dtype=np.int64)
+        flow_book.list_entries(self._book, symbol, rows)
+        return rows
+
+
+def _flow_book(books: Books, names: Names) -> FlowBook:
+    """The arrays of order_flow_book over `books`, without an entry."""
+    n, queues = len(names.symbols), flow_book.DEPTH
+    return FlowBook(
+        books.price,
+        books.size,
+        books.count,
+        books.levels,
+        np.zeros((n, 2, queues), dtype=np.int64),
+        np.zeros((n, 2, queues, flow_book.QUEUE, flow_book.ENTRY_COLUMNS), dtype=np.int64),
+        np.zeros((n, 2), dtype=np.int64),
+        np.zeros(n, dtype=np.int64),
+        np.array([symbol.startswith("@") for symbol in names.symbols], dtype=np.int64),
+    )
 
 
 def alias_table(n: int, exponent: float) -> tuple[np.typing.NDArray[np.float64], Int64s]:

@@ -1,6 +1,9 @@
-"""Level 2 (port 9200, CRLF): market depth by price level, messages 7, 8 and 9.
+"""Level 2 (port 9200, CRLF): market depth by price level (WPL: 7, 8, 9) and by order (WOR: 3, 4, 5, 6).
 
-Depth by order (`WOR`) is not simulated: such a watch is answered like one for an unknown symbol.
+Both are served for every symbol and describe the same book. By order, a future (`@...`) has orders with ids and
+priorities; an equity has one row per market participant and side: 6, then 4 and 5 only, without id and priority. Both
+forms of one symbol may be watched on one connection; their stamps rise strictly per symbol and form.
+A market that keeps no orders (a replay by level) answers WOR with `q`: known, no depth of that kind.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from infrastructure.simulator import render
 from infrastructure.simulator.connection import Connection
 from infrastructure.simulator.feed import Feed
 from infrastructure.simulator.market import Int64s, Rows
+from infrastructure.simulator.render import BY_LEVEL, BY_ORDER
 from infrastructure.simulator.session import NO_PROTOCOL, SYNTAX_ERROR, Session
 
 LINE_END: Final = b"\r\n"
@@ -31,7 +35,8 @@ class Level2Session(Session):
         super().__init__(feed, connection, number)
         symbols = len(feed.names.symbols)
         self._levels: dict[int, int] = {}  # symbol -> levels
-        self._all = np.zeros(symbols, dtype=np.uint8)
+        self._orders: set[int] = set()
+        self._all = np.zeros(symbols, dtype=np.uint8)  # bits BY_LEVEL, BY_ORDER
         self._nothing = np.zeros(symbols, dtype=np.uint8)
         self._by_levels: dict[int, render.Bytes] = {}
 
@@ -46,57 +51,94 @@ class Level2Session(Session):
                 self.say(NO_PROTOCOL)
                 return
             text, _, levels = rest.removesuffix(",").partition(",")
-            if levels and not _LEVELS.fullmatch(levels):
+            if levels and not (name == "WPL" and _LEVELS.fullmatch(levels)):
                 self.say(SYNTAX_ERROR)
             elif name == "WPL":
-                self._begin(text.strip().upper(), int(levels or 0))
-            elif name == "RPL":
-                self._end(self.symbol(text))
+                self._begin_levels(text.strip().upper(), int(levels or 0))
             elif name == "WOR":
-                self.say(f"n,{text.strip().upper()},")
+                self._begin_orders(text.strip().upper())
+            else:
+                self._end(self.symbol(text), BY_LEVEL if name == "RPL" else BY_ORDER)
+        elif name[:1] in ("w", "r") and len(name) > 1 and not rest and self.feed.behaviour.old_depth_watch:
+            self._old(name[0], name[1:].strip().upper())
         elif name[:1] == "m" and len(name) > 1 and not rest:
             self.say(f"M,{name[1:]},Market participant {name[1:]},")
         elif line not in ("c", "x"):  # connect and disconnect of this service in old versions
             self.say(SYNTAX_ERROR)
 
     def deliver(self, rows: Rows) -> None:
-        table = rows.level2
-        if not table.shape[0]:
-            return
-        if len(self._by_levels) <= 1:
-            for levels in self._by_levels:
-                table = self.feed.depth_rows(table, levels)
-            watch = self._all
-        else:
-            table, watch = self._mixed(table), self._all
-        self._send(table, watch if self.feed.connected else self._nothing)
+        table = self._mixed(rows)
+        if table.shape[0]:
+            self._send(table, self._all if self.feed.connected else self._nothing)
 
     def upstream(self, up: bool) -> None:
         self.say_upstream()
         if up and not self.feed.behaviour.watches_survive:
             self.close()
         if up:
-            for symbol, levels in self._levels.items():
+            for symbol in self._watched():
                 if self.feed.behaviour.clear_depth:
-                    for side in "BA":
-                        self.say(f"S,CLEAR DEPTH,{self.feed.names.symbols[symbol]},{side},", symbol)
-                self._summary(symbol, levels)
+                    self._say_clear(symbol, "BA")
+                self._summaries(symbol)
 
     def close(self) -> None:
-        for symbol in list(self._levels):
-            self._end(symbol)
+        for symbol in self._watched():
+            self._end(symbol, BY_LEVEL)
+            self._end(symbol, BY_ORDER)
 
     @property
     def symbols_watched(self) -> int:
-        return len(self._levels)
+        return len(self._watched())
 
-    def _begin(self, text: str, asked: int) -> None:
+    @property
+    def watched_symbols(self) -> list[str]:
+        """Their names."""
+        return [self.feed.names.symbols[symbol] for symbol in self._watched()]
+
+    def clear(self, symbol: str, sides: str) -> None:
+        """S,CLEAR DEPTH for each of `sides`, then the rows again; nothing where the symbol is not watched."""
+        index = self.symbol(symbol)
+        if self.feed.connected and index in self._watched():
+            self._say_clear(index, sides)
+            self._summaries(index)
+
+    def silence(self, symbol: str) -> None:
+        """No more lines of a symbol, without a word, until it is watched anew."""
+        index = self.symbol(symbol)
+        if index >= 0:
+            self._all[index] = 0
+
+    def _watched(self) -> list[int]:
+        return list(dict.fromkeys([*self._levels, *sorted(self._orders)]))
+
+    def _say_clear(self, symbol: int, sides: str) -> None:
+        for side in sides:
+            self.say(f"S,CLEAR DEPTH,{self.feed.names.symbols[symbol]},{side},", symbol)
+
+    def _old(self, letter: str, text: str) -> None:
+        """`w` and `r` of the versions before 6.2: participants of an equity, price levels of a future."""
+        if not self.protocol_set:
+            self.say(NO_PROTOCOL)
+        elif letter == "r":
+            self._end(self.symbol(text), BY_LEVEL if text.startswith("@") else BY_ORDER)
+        elif text.startswith("@"):
+            self._begin_levels(text, 0)
+        else:
+            self._begin_orders(text)
+
+    def _may_begin(self, text: str) -> int:
+        """Index of a symbol that may be watched; -1 where the answer has been given."""
         symbol = self.symbol(text)
         if symbol < 0:
             self.say(f"n,{text},")
-            return
-        if symbol not in self._levels and not self.feed.take_watch(symbol):
+        elif symbol not in self._watched() and not self.feed.take_watch(symbol):
             self.say(f"S,SYMBOL LIMIT REACHED,{text}", symbol)
+            symbol = -1
+        return symbol
+
+    def _begin_levels(self, text: str, asked: int) -> None:
+        symbol = self._may_begin(text)
+        if symbol < 0:
             return
         if text in self.feed.behaviour.no_depth:
             self._levels[symbol] = 0  # the watch stays, but nothing comes: no flag is set
@@ -108,42 +150,85 @@ class Level2Session(Session):
             self._flag(symbol, self._levels[symbol], 0)
         self._levels[symbol] = levels
         self._flag(symbol, levels, 1)
-        self._summary(symbol, levels)
+        self._all[symbol] |= BY_LEVEL
+        self._summary(symbol, self.feed.summaries.level2(symbol, levels))
 
-    def _end(self, symbol: int) -> None:
-        levels = self._levels.pop(symbol, None)
-        if levels is not None:
+    def _begin_orders(self, text: str) -> None:
+        symbol = self._may_begin(text)
+        if symbol < 0:
+            return
+        self._orders.add(symbol)
+        rows = self.feed.summaries.orders(symbol)
+        if text in self.feed.behaviour.no_depth or rows is None:
+            self.say(f"q,{text},", symbol)
+            return
+        self._all[symbol] |= BY_ORDER
+        self._summary(symbol, rows)
+
+    def _end(self, symbol: int, form: int) -> None:
+        if form == BY_LEVEL and symbol in self._levels:
+            self._flag(symbol, self._levels.pop(symbol), 0)
+        elif form == BY_ORDER and symbol in self._orders:
+            self._orders.remove(symbol)
+        else:
+            return
+        self._all[symbol] &= 255 - form
+        if symbol not in self._levels and symbol not in self._orders:
             self.feed.drop_watch(symbol)
-            self._flag(symbol, levels, 0)
 
     def _flag(self, symbol: int, levels: int, on: int) -> None:
-        """Set or clear the watch flags of a symbol."""
-        self._all[symbol] = on
+        """Count a symbol among the watches of so many levels, or no longer."""
         flags = self._by_levels.setdefault(levels, np.zeros_like(self._all))
         flags[symbol] = on
         if not on and not flags.any():
             del self._by_levels[levels]
 
-    def _summary(self, symbol: int, levels: int) -> None:
-        if not self.feed.connected or not self._all[symbol]:
+    def _summaries(self, symbol: int) -> None:
+        """The state of a watched book again, in each form that is watched."""
+        if self._all[symbol] & BY_LEVEL:
+            self._summary(symbol, self.feed.summaries.level2(symbol, self._levels[symbol]))
+        orders = self.feed.summaries.orders(symbol) if self._all[symbol] & BY_ORDER else None
+        if orders is not None:
+            self._summary(symbol, orders)
+
+    def _summary(self, symbol: int, table: Int64s) -> None:
+        if not self.feed.connected:
             return
         self.say_clock_first()
-        table = self.feed.summaries.level2(symbol, levels)
         if len(table):
             self._send(table, self._all)
         else:
             self.say(f"q,{self.feed.names.symbols[symbol]},", symbol)
 
-    def _mixed(self, table: Int64s) -> Int64s:
-        """Watches with different numbers of levels on one connection: their rows merged in the market's order."""
-        parts = [table[table[:, c.KIND] == c.CLOCK]]
+    def _mixed(self, rows: Rows) -> Int64s:
+        """The depth rows of a batch for this connection: watches of several forms merged in the market's order.
+
+        A row by order comes before the level row of the same moment.
+        """
+        if len(self._by_levels) + bool(self._orders) <= 1:
+            for levels in self._by_levels:
+                return self.feed.depth_rows(rows.level2, levels)
+            return self._told(rows.orders) if self._orders else rows.level2
+        parts = [self._told(rows.orders)] if self._orders else []
+        parts.append(rows.level2[rows.level2[:, c.KIND] == c.CLOCK])
+        if self._orders:
+            parts[0] = parts[0][parts[0][:, c.KIND] != c.CLOCK]
         for levels, watch in self._by_levels.items():
-            rows = self.feed.depth_rows(table, levels)
-            rows = rows[rows[:, c.KIND] != c.CLOCK]
-            parts.append(rows[watch[rows[:, c.SYM]] == 1])
+            table = self.feed.depth_rows(rows.level2, levels)
+            table = table[table[:, c.KIND] != c.CLOCK]
+            parts.append(table[watch[table[:, c.SYM]] == 1])
         joined = np.concatenate(parts)
         merged: Int64s = joined[np.argsort(joined[:, c.ORD], kind="stable")]
         return merged
+
+    def _told(self, orders: Int64s) -> Int64s:
+        """Rows by order as this server tells them: deletes of participants without a time where so wished."""
+        if not self.feed.behaviour.empty_delete_time:
+            return orders
+        orders = orders.copy()
+        gone = (orders[:, c.KIND] == c.ORDER_DELETE) & (orders[:, c.ORDER_ID] == 0)
+        orders[gone, c.TIME] *= -1
+        return orders
 
     def _send(self, table: Int64s, watch: render.Bytes) -> None:
         scratch, names = self.feed.scratch, self.feed.names

@@ -43,13 +43,17 @@ class Books:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """One batch: views that hold until the market's next call. Columns: see columns.py."""
+    """One batch: views that hold until the market's next call. Columns: see columns.py.
+
+    `level2` and `orders` are the same depth by price level and by order; each has every clock row.
+    """
 
     level1: Int64s
     level2: Int64s
+    orders: Int64s = field(default_factory=lambda: np.zeros((0, c.LEVEL2_COLUMNS), dtype=np.int64))
 
     def __bool__(self) -> bool:
-        return bool(self.level1.shape[0] or self.level2.shape[0])
+        return bool(self.level1.shape[0] or self.level2.shape[0] or self.orders.shape[0])
 
 
 NOTHING: Final = Rows(
@@ -106,3 +110,6 @@ class Market(Protocol):
     @property
     def lines(self) -> int:
         """Market lines (Q, 8, 9) made so far."""
+
+    def orders_of(self, symbol: int) -> Int64s | None:
+        """The book of a symbol by order after the last batch: ORDER_SUMMARY rows; None = kept by level only."""

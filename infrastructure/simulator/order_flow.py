@@ -1,11 +1,11 @@
-"""The generated market: kernels that draw orders, keep the price-level books and write the rows they cause.
+"""The generated market: kernels that draw acts and write the Level 1 rows they cause (depth: order_flow_book.py).
 
 One draw is one act on one symbol, chosen by Zipf weight: a new order (most near the best price, some inside the
-spread), a cancelled order, or a market order that takes from the best level of the other side. Depth rows come
-first, then the Level 1 row of the same act, so Level 1 bid and ask always are the best levels of the book.
-Everything follows from the seed; stamps follow from the times the caller gives.
+spread), an order cancelled, reduced or moved to another price, or a market order that takes from the front of the
+best level. Depth rows come first, then the Level 1 row of the same act, so Level 1 bid and ask always are the best
+levels of the book. Everything follows from the seed; stamps follow from the times the caller gives.
 
-Stamps rise strictly per symbol and port. A book keeps DEPTH levels a side: a level pushed out is deleted by a row.
+Stamps rise strictly per symbol and table. A book keeps DEPTH levels a side: a level pushed out is deleted by rows.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ import numpy.typing as npt
 from numba import njit
 
 from infrastructure.simulator import columns as c
+from infrastructure.simulator import order_flow_book as book
+from infrastructure.simulator.order_flow_book import DEPTH, N1, N2, N3, NEXT_SECOND, ORDER, STAMP, FlowBook
 
-_COLUMNS = 1
+_COLUMNS = 2
 assert _COLUMNS == c.VERSION, "columns.py changed: see its docstring"
 
 Int64s = npt.NDArray[np.int64]
 Float64s = npt.NDArray[np.float64]
 UInt64s = npt.NDArray[np.uint64]
 
-DEPTH: Final = 12
 START_LEVELS: Final = 6
 CENT: Final = 100
-ROWS_PER_ACT: Final = 3  # at most two depth rows and one Level 1 row
+ROWS_PER_ACT: Final = 3  # at most two level rows and one Level 1 row
+ENTRY_ROWS_PER_ACT: Final = book.ENTRY_ROWS_PER_ACT
 CENTERS: Final = np.array([5, 11, 18, 26, 19], dtype=np.int64)  # NASDAQ, Arca, BATS, EDGX; the last: TRF, form-T
 FORM_T_CENTER: Final = 4
 
-NEXT_SECOND, ORDER = 0, 1  # positions in `clock`
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
@@ -86,32 +87,22 @@ def civil_day(day: int) -> int:
 
 
 @njit(cache=True, error_model="numpy")
-def open_books(
-    rng: UInt64s,
-    start_us: int,
-    state: Int64s,
-    price: Int64s,
-    size: Int64s,
-    count: Int64s,
-    levels: Int64s,
-    anchor: Int64s,
-) -> None:
+def open_books(rng: UInt64s, start_us: int, state: Int64s, b: FlowBook, anchor: Int64s) -> None:
     """Fill the books and the Level 1 state of every symbol as they stand before the first act."""
     for s in range(state.shape[0]):
         state[s, :] = c.NONE
         middle = CENT * (2_000 + below(rng, 48_000))
         anchor[s] = middle
         for side in range(2):
+            b.taken[s, side] = b.levels[s, side] = 0
+            b.queue[s, side, :] = np.arange(DEPTH)
             step = -CENT if side == c.BID else CENT
-            at = middle + (0 if side == c.BID else CENT)
+            price = middle + (0 if side == c.BID else CENT)
             for i in range(START_LEVELS):
-                price[s, side, i] = at
-                count[s, side, i] = 1 + geometric(rng, 0.6, 8)
-                size[s, side, i] = 0
-                for _ in range(count[s, side, i]):
-                    size[s, side, i] += order_size(rng)
-                at += step * (1 + geometric(rng, 0.2, 3))
-            levels[s, side] = START_LEVELS
+                book.open_level(b, s, side, i, price)
+                for _ in range(1 + geometric(rng, 0.6, 8)):
+                    book.join(b, s, side, i, order_size(rng), below(rng, c.PARTICIPANTS))
+                price += step * (1 + geometric(rng, 0.2, 3))
         row = state[s]
         row[c.SYM], row[c.SRC], row[c.KIND], row[c.TIME] = s, 0, c.QUOTE, start_us
         row[c.BID_TIME] = row[c.ASK_TIME] = start_us
@@ -128,47 +119,30 @@ def open_books(
         row[c.TOTAL_VOLUME] = row[c.TRADES_TODAY] = row[c.TURNOVER] = 0
         row[c.TICK] = 183
         row[c.CONTENTS] = 0
-        show_best(row, s, price, size, levels)
+        show_best(row, s, b)
 
 
 @njit(cache=True, error_model="numpy")
-def show_best(row: Int64s, s: int, price: Int64s, size: Int64s, levels: Int64s) -> None:
+def show_best(row: Int64s, s: int, b: FlowBook) -> None:
     """Copy the best levels of the book into a Level 1 row."""
-    row[c.BID_PRICE] = price[s, c.BID, 0] if levels[s, c.BID] else c.NONE
-    row[c.BID_SIZE] = size[s, c.BID, 0] if levels[s, c.BID] else c.NONE
-    row[c.ASK_PRICE] = price[s, c.ASK, 0] if levels[s, c.ASK] else c.NONE
-    row[c.ASK_SIZE] = size[s, c.ASK, 0] if levels[s, c.ASK] else c.NONE
+    row[c.BID_PRICE] = b.price[s, c.BID, 0] if b.levels[s, c.BID] else c.NONE
+    row[c.BID_SIZE] = b.size[s, c.BID, 0] if b.levels[s, c.BID] else c.NONE
+    row[c.ASK_PRICE] = b.price[s, c.ASK, 0] if b.levels[s, c.ASK] else c.NONE
+    row[c.ASK_SIZE] = b.size[s, c.ASK, 0] if b.levels[s, c.ASK] else c.NONE
 
 
 @njit(cache=True, error_model="numpy")
-def put_level(
-    out: Int64s, n: int, kind: int, s: int, time: int, clock: Int64s, side: int, price: int, size: int, count: int
-) -> int:
-    """Append a depth row; returns the new length."""
-    row = out[n]
-    row[c.KIND], row[c.SYM], row[c.SRC], row[c.ORD], row[c.TIME] = kind, s, 0, clock[ORDER], time
-    row[c.SIDE], row[c.PRICE], row[c.SIZE], row[c.COUNT] = side, price, size, count
-    clock[ORDER] += 1
-    return n + 1
-
-
-@njit(cache=True, error_model="numpy")
-def put_clock_rows(out1: Int64s, n1: int, out2: Int64s, n2: int, clock: Int64s, until: int) -> tuple[int, int]:
-    """Append a clock row per whole second up to `until` to both tables, as far as there is room."""
-    while clock[NEXT_SECOND] <= until and n1 < out1.shape[0] and n2 < out2.shape[0]:
-        for row in (out1[n1], out2[n2]):
-            row[c.KIND], row[c.SYM], row[c.SRC], row[c.ORD], row[c.TIME] = (
-                c.CLOCK,
-                -1,
-                0,
-                clock[ORDER],
-                clock[NEXT_SECOND],
-            )
+def put_clock_rows(out1: Int64s, out2: Int64s, out3: Int64s, at: Int64s, clock: Int64s, until: int) -> None:
+    """Append a clock row per whole second up to `until` to every table, as far as there is room."""
+    while clock[NEXT_SECOND] <= until and at[N1] < out1.shape[0] and at[N2] < out2.shape[0] and at[N3] < out3.shape[0]:
+        for row in (out1[at[N1]], out2[at[N2]], out3[at[N3]]):
+            row[c.KIND], row[c.SYM], row[c.SRC] = c.CLOCK, -1, 0
+            row[c.ORD], row[c.TIME] = clock[ORDER], clock[NEXT_SECOND]
         clock[ORDER] += 1
         clock[NEXT_SECOND] += c.SECOND_US
-        n1 += 1
-        n2 += 1
-    return n1, n2
+        at[N1] += 1
+        at[N2] += 1
+        at[N3] += 1
 
 
 @njit(cache=True, error_model="numpy")
@@ -223,71 +197,43 @@ def roll_day(row: Int64s, ticks: Int64s) -> None:
 
 @njit(cache=True, error_model="numpy")
 def add_order(
-    rng: UInt64s, out: Int64s, n: int, s: int, side: int, time: int, clock: Int64s, price: Int64s, size: Int64s,
-    count: Int64s, levels: Int64s, deep: bool,
-) -> tuple[int, int]:  # fmt: skip
-    """A new order on one side; `deep` = behind the best level and one row only. Returns (rows, place in the book).
-
-    The first row is stamped `time`; a row that pushes the worst level out precedes it and takes `time`, the order
-    then takes `time + 1`.
-    """
-    depth = levels[s, side]
+    rng: UInt64s, out2: Int64s, out3: Int64s, at: Int64s, s: int, side: int, clock: Int64s, b: FlowBook, deep: bool
+) -> int:
+    """A new order on one side; `deep` = behind the best level and one level row only. Returns its place in the book."""
+    depth = b.levels[s, side]
     away = -CENT if side == c.BID else CENT
     if deep:
-        at = price[s, side, depth - 1] + (away if depth == 1 else 0)
+        price = b.price[s, side, depth - 1] + (away if depth == 1 else 0)
     else:
-        best, other = price[s, side, 0], price[s, 1 - side, 0]
+        best, other = b.price[s, side, 0], b.price[s, 1 - side, 0]
         room = abs(best - other) // CENT
         if room > 1 and uniform(rng) < 0.4:
-            at = best - away * (1 + below(rng, room - 1))
+            price = best - away * (1 + below(rng, room - 1))
         else:
-            at = best + away * geometric(rng, 0.62, 14)
-        if at < CENT:
-            at = best
-    place = 0
-    while place < depth and (
-        (side == c.BID and price[s, side, place] > at) or (side == c.ASK and price[s, side, place] < at)
-    ):
-        place += 1
-    if place == DEPTH:
-        place = DEPTH - 1
-        at = price[s, side, place]
-    shares = order_size(rng)
-    if place < depth and price[s, side, place] == at:
-        size[s, side, place] += shares
-        count[s, side, place] += 1
-    else:
-        if depth == DEPTH:
-            depth -= 1
-            n = put_level(out, n, c.LEVEL_DELETE, s, time, clock, side, price[s, side, depth], 0, 0)
-            time += 1
-        for i in range(depth, place, -1):
-            price[s, side, i] = price[s, side, i - 1]
-            size[s, side, i] = size[s, side, i - 1]
-            count[s, side, i] = count[s, side, i - 1]
-        price[s, side, place], size[s, side, place], count[s, side, place] = at, shares, 1
-        levels[s, side] = depth + 1
-    n = put_level(out, n, c.LEVEL_SET, s, time, clock, side, at, size[s, side, place], count[s, side, place])
-    return n, place
+            price = best + away * geometric(rng, 0.62, 14)
+        if price < CENT:
+            price = best
+    return int(book.enter(b, out2, out3, at, clock, s, side, price, order_size(rng), below(rng, c.PARTICIPANTS)))
 
 
 @njit(cache=True, error_model="numpy")
-def take_from(
-    out: Int64s, n: int, s: int, side: int, place: int, shares: int, orders: int, time: int, clock: Int64s,
-    price: Int64s, size: Int64s, count: Int64s, levels: Int64s,
-) -> int:  # fmt: skip
-    """Remove shares and orders from a level; an emptied level is deleted. Returns the number of rows."""
-    at = price[s, side, place]
-    if shares >= size[s, side, place]:
-        for i in range(place, levels[s, side] - 1):
-            price[s, side, i] = price[s, side, i + 1]
-            size[s, side, i] = size[s, side, i + 1]
-            count[s, side, i] = count[s, side, i + 1]
-        levels[s, side] -= 1
-        return put_level(out, n, c.LEVEL_DELETE, s, time, clock, side, at, 0, 0)
-    size[s, side, place] -= shares
-    count[s, side, place] = max(1, count[s, side, place] - orders)
-    return put_level(out, n, c.LEVEL_SET, s, time, clock, side, at, size[s, side, place], count[s, side, place])
+def withdraw(
+    rng: UInt64s, out2: Int64s, out3: Int64s, at: Int64s, s: int, side: int, clock: Int64s, b: FlowBook
+) -> int:
+    """An order is cancelled, reduced, or moved to another level. Returns the best place that changed."""
+    place = min(geometric(rng, 0.6, DEPTH), b.levels[s, side] - 1)
+    k = below(rng, b.count[s, side, place])
+    if uniform(rng) < 0.15:
+        to = min(geometric(rng, 0.6, DEPTH), b.levels[s, side] - 1)
+        # A participant who moves must not close a level: the levels that may yet come would lack one.
+        stays = b.by_order[s] or b.count[s, side, place] > 1
+        if to != place and stays and b.count[s, side, to] < book.QUEUE:
+            return min(place, int(book.move(b, out2, out3, at, clock, s, side, place, k, to)))
+    shares = b.entries[s, side, b.queue[s, side, place], k, book.SHARES]
+    if shares > 1 and uniform(rng) < 0.3:
+        shares = 1 + below(rng, shares - 1)
+    book.cancel(b, out2, out3, at, clock, s, side, place, k, shares)
+    return int(place)
 
 
 @njit(cache=True, error_model="numpy")
@@ -296,10 +242,7 @@ def generate(
     alias_keep: Float64s,
     alias_other: Int64s,
     state: Int64s,
-    price: Int64s,
-    size: Int64s,
-    count: Int64s,
-    levels: Int64s,
+    b: FlowBook,
     anchor: Int64s,
     stamps: Int64s,
     days: Int64s,
@@ -313,21 +256,29 @@ def generate(
     remaining: int,
     out1: Int64s,
     out2: Int64s,
-) -> tuple[int, int, int]:
-    """Draw acts until at least `wanted` lines are made, never more than `remaining`: (rows 1, rows 2, lines).
+    out3: Int64s,
+    at: Int64s,
+) -> int:
+    """Draw acts until at least `wanted` lines are made, never more than `remaining`; returns the lines.
 
-    Line k of the call happens at start_us + (first_line + k) * step_us, up to jitter_us earlier. Stops early when a
-    table is full.
+    A line is a Level 1 or a level row; the rows of depth by order (`out3`) go beside them and are not counted. `at`
+    receives the rows of each table. Line k of the call happens at start_us + (first_line + k) * step_us, up to
+    jitter_us earlier. Stops early when a table is full.
     """
-    n1 = n2 = lines = 0
+    at[:] = 0
+    lines = 0
     symbols = state.shape[0]
     while lines < wanted:
-        if n1 + 2 > out1.shape[0] or n2 + ROWS_PER_ACT > out2.shape[0]:
+        if (
+            at[N1] + 2 > out1.shape[0]
+            or at[N2] + ROWS_PER_ACT > out2.shape[0]
+            or at[N3] + ENTRY_ROWS_PER_ACT > out3.shape[0]
+        ):
             break
         drawn = rng[0]
         now = int(start_us + (first_line + lines) * step_us - uniform(rng) * jitter_us)
         if clock[NEXT_SECOND] <= now:
-            n1, n2 = put_clock_rows(out1, n1, out2, n2, clock, now)
+            put_clock_rows(out1, out2, out3, at, clock, now)
             rng[0] = drawn  # the act is drawn again: what follows from the seed never depends on full tables
             continue
         column = below(rng, symbols)
@@ -337,26 +288,25 @@ def generate(
             if days[s] >= 0:
                 roll_day(row, ticks[s])
             days[s] = now // c.DAY_US
-        depth_time = max(now, stamps[s, 1] + 1)
+        at[STAMP] = max(now - 1, stamps[s, 1])
         side = c.BID if uniform(rng) < 0.5 else c.ASK
         act = uniform(rng)
-        before = n2
+        before = at[N2]
         contents = 0
         if remaining - lines < ROWS_PER_ACT:
-            n2, place = add_order(rng, out2, n2, s, side, depth_time, clock, price, size, count, levels, True)
-        elif act < 0.10 and levels[s, side] > 1:
+            place = add_order(rng, out2, out3, at, s, side, clock, b, True)
+        elif act < 0.10 and b.levels[s, side] > 1:
             # A market order takes from the best level of `side`; the drift back to the first price keeps prices sane.
-            pull = (price[s, side, 0] - anchor[s]) / (anchor[s] * 0.02)
+            pull = (b.price[s, side, 0] - anchor[s]) / (anchor[s] * 0.02)
             if (side == c.ASK and uniform(rng) < pull) or (side == c.BID and uniform(rng) < -pull):
                 side = c.BID if side == c.ASK else c.ASK
-            if levels[s, side] < 2:
-                n2, place = add_order(rng, out2, n2, s, side, depth_time, clock, price, size, count, levels, True)
+            if b.levels[s, side] < 2:
+                place = add_order(rng, out2, out3, at, s, side, clock, b, True)
             else:
                 place = 0
-                shares = min(order_size(rng), size[s, side, 0])
-                at = price[s, side, 0]
-                gone = 1 if 2 * shares > size[s, side, 0] else 0
-                n2 = take_from(out2, n2, s, side, 0, shares, gone, depth_time, clock, price, size, count, levels)
+                shares = min(order_size(rng), b.size[s, side, 0])
+                price = b.price[s, side, 0]
+                book.consume(b, out2, out3, at, clock, s, side, 0, shares)
                 kind = uniform(rng)
                 basis, center = c.HAS_LAST, below(rng, FORM_T_CENTER)
                 if kind < 0.03:
@@ -368,32 +318,28 @@ def generate(
                     ticks[s],
                     max(now, stamps[s, 0] + 1),
                     days[s],
-                    at,
+                    price,
                     shares,
                     1 if side == c.ASK else 2,
                     basis,
                     center,
                 )
-        elif act < 0.10 + 0.02 * (levels[s, side] + 12) and levels[s, side] > 2:
-            place = min(geometric(rng, 0.6, DEPTH), levels[s, side] - 1)
-            shares = size[s, side, place]
-            if count[s, side, place] > 1 and shares > 1:
-                shares = 1 + below(rng, 2 * shares // count[s, side, place])
-            n2 = take_from(out2, n2, s, side, place, shares, 1, depth_time, clock, price, size, count, levels)
+        elif act < 0.10 + 0.02 * (b.levels[s, side] + 12) and b.levels[s, side] > 2:
+            place = withdraw(rng, out2, out3, at, s, side, clock, b)
         else:
-            n2, place = add_order(rng, out2, n2, s, side, depth_time, clock, price, size, count, levels, False)
-        stamps[s, 1] = out2[n2 - 1, c.TIME]
-        lines += n2 - before
+            place = add_order(rng, out2, out3, at, s, side, clock, b, False)
+        stamps[s, 1] = at[STAMP]
+        lines += at[N2] - before
         if place == 0:
             time = max(now, stamps[s, 0] + 1)
             stamps[s, 0] = time
-            show_best(row, s, price, size, levels)
+            show_best(row, s, b)
             row[c.BID_TIME if side == c.BID else c.ASK_TIME] = time
             row[c.KIND] = c.TRADE if contents else c.QUOTE
             row[c.TIME], row[c.ORD] = time, clock[ORDER]
             row[c.CONTENTS] = contents | (c.HAS_BID if side == c.BID else c.HAS_ASK)
             clock[ORDER] += 1
-            out1[n1, :] = row
-            n1 += 1
+            out1[at[N1], :] = row
+            at[N1] += 1
             lines += 1
-    return n1, n2, lines
+    return lines

@@ -15,7 +15,7 @@ from numba import njit
 from infrastructure.simulator import columns as c
 from infrastructure.simulator import fields as f
 
-_COLUMNS = 1
+_COLUMNS = 2
 assert _COLUMNS == c.VERSION, "columns.py changed: see its docstring"
 
 Bytes = npt.NDArray[np.uint8]
@@ -23,12 +23,14 @@ Int64s = npt.NDArray[np.int64]
 
 FIELD_BYTES: Final = 24  # the longest field but the symbol, with its comma
 SYMBOL_BYTES: Final = 32
-LEVEL2_BYTES: Final = 160
+LEVEL2_BYTES: Final = 192
 
 NONE, DAY_US, SECOND_US, PRICE_UNITS = c.NONE, c.DAY_US, c.SECOND_US, c.PRICE_UNITS
 KIND, SYM, SRC, TIME = c.KIND, c.SYM, c.SRC, c.TIME
 CLOCK, TRADE, SUMMARY, LEVEL_DELETE = c.CLOCK, c.TRADE, c.SUMMARY, c.LEVEL_DELETE
 SIDE, PRICE, SIZE, COUNT, BID = c.SIDE, c.PRICE, c.SIZE, c.COUNT, c.BID
+ORDER_ID, PRIORITY, MAKER = c.ORDER_ID, c.PRIORITY, c.MAKER
+ORDER_DELETE, ORDER_SUMMARY = c.ORDER_DELETE, c.ORDER_SUMMARY
 TURNOVER, TOTAL_VOLUME = c.TURNOVER, c.TOTAL_VOLUME
 EMPTY, SYMBOL, DOLLARS, INTEGER, CLOCK_TIME = f.EMPTY, f.SYMBOL, f.DOLLARS, f.INTEGER, f.CLOCK_TIME
 DATE, CONTENTS, CONDITIONS, TEXT, DIFFERENCE, VWAP = f.DATE, f.CONTENTS, f.CONDITIONS, f.TEXT, f.DIFFERENCE, f.VWAP
@@ -45,6 +47,8 @@ def byte_rows(texts: tuple[bytes, ...] | list[bytes]) -> tuple[Bytes, Int64s]:
 
 CONDITION_TEXT, CONDITION_LENGTH = byte_rows(c.CONDITIONS)
 FIELD_TEXT, FIELD_TEXT_LENGTH = byte_rows(f.TEXTS)
+MAKER_TEXT, MAKER_LENGTH = byte_rows(c.MAKERS)
+BY_LEVEL, BY_ORDER = 1, 2  # bits of a Level 2 watch
 CONTENT_LETTERS: Bytes = np.frombuffer(b"CEObaohlcsv", dtype=np.uint8)
 
 
@@ -63,6 +67,21 @@ def put_int(out: Bytes, pos: int, value: int) -> int:
         out[pos + digits - 1 - i] = 48 + value % 10
         value //= 10
     return pos + digits
+
+
+@njit(cache=True, error_model="numpy")
+def put_bits(out: Bytes, pos: int, value: int) -> int:
+    """Decimal digits of the unsigned number with these bits; 0 leaves the field empty. Ends with a comma."""
+    rest = np.uint64(value)
+    digits, left = 0, rest
+    while left > np.uint64(0):
+        left //= np.uint64(10)
+        digits += 1
+    for i in range(digits):
+        out[pos + digits - 1 - i] = 48 + np.int64(rest % np.uint64(10))
+        rest //= np.uint64(10)
+    out[pos + digits] = 44
+    return pos + digits + 1
 
 
 @njit(cache=True, error_model="numpy")
@@ -250,39 +269,58 @@ def render_level2(
     symbols: Int64s,
     sources: Int64s,
 ) -> tuple[int, int, int]:
-    """`7`, `8`, `9` and `T` lines (CRLF) of rows [first, last): (next row, lines, bytes)."""
+    """`3` to `9` and `T` lines (CRLF) of rows [first, last): (next row, lines, bytes).
+
+    `watch[symbol]` has the bits BY_LEVEL (7, 8, 9) and BY_ORDER (3, 4, 5, 6).
+    """
     pos = lines = 0
     for i in range(first, last):
         if pos + LEVEL2_BYTES > out.size or lines == ends.size:
             return i, lines, pos
-        kind, symbol = table[i, KIND], table[i, SYM]
+        kind, symbol, time = table[i, KIND], table[i, SYM], table[i, TIME]
         if kind == CLOCK:
             if not clock_on:
                 continue
-            pos = put_clock(out, pos, table[i, TIME])
+            pos = put_clock(out, pos, time)
         else:
-            if watch[symbol] == 0:
+            by_order = kind <= ORDER_SUMMARY
+            if watch[symbol] & (BY_ORDER if by_order else BY_LEVEL) == 0:
                 continue
             out[pos] = 48 + kind
             out[pos + 1] = 44
             pos = put_text(out, pos + 2, names, name_lengths, symbol)
             out[pos] = 44
-            out[pos + 1] = 66 if table[i, SIDE] == BID else 65
-            out[pos + 2] = 44
-            pos = put_price(out, pos + 3, table[i, PRICE])
-            out[pos] = 44
             pos += 1
-            if kind != LEVEL_DELETE:
+            if by_order:
+                pos = put_bits(out, pos, table[i, ORDER_ID])
+                if table[i, MAKER] >= 0:
+                    pos = put_text(out, pos, MAKER_TEXT, MAKER_LENGTH, table[i, MAKER])
+                out[pos] = 44
+                pos += 1
+            out[pos] = 66 if table[i, SIDE] == BID else 65
+            out[pos + 1] = 44
+            pos += 2
+            if kind != ORDER_DELETE:
+                pos = put_price(out, pos, table[i, PRICE])
+                out[pos] = 44
+                pos += 1
+            if kind not in (LEVEL_DELETE, ORDER_DELETE):
                 pos = put_int(out, pos, table[i, SIZE])
                 out[pos] = 44
-                pos = put_int(out, pos + 1, table[i, COUNT])
-                out[pos] = 44
-                out[pos + 1] = 52  # Precision 4
-                out[pos + 2] = 44
-                pos += 3
-            pos = put_time(out, pos, table[i, TIME], True)
+                pos += 1
+                if by_order:
+                    pos = put_bits(out, pos, table[i, PRIORITY])
+                else:
+                    pos = put_int(out, pos, table[i, COUNT])
+                    out[pos] = 44
+                    pos += 1
+                out[pos] = 52  # Precision 4
+                out[pos + 1] = 44
+                pos += 2
+            if time >= 0:
+                pos = put_time(out, pos, time, True)
             out[pos] = 44
-            pos = put_date(out, pos + 1, table[i, TIME], 2)
+            pos = put_date(out, pos + 1, abs(time), 2)
             out[pos] = 44
             pos += 1
         out[pos] = 13
@@ -295,13 +333,13 @@ def render_level2(
 
 @njit(cache=True, error_model="numpy")
 def count_kinds(data: Bytes, ends: Int64s, first: int, last: int, start: int) -> tuple[int, int]:
-    """(clock lines, market lines Q P 7 8 9) among lines [first, last); line `first` begins at `start`."""
+    """(clock lines, market lines Q P 3 to 9) among lines [first, last); line `first` begins at `start`."""
     clocks = market = 0
     for i in range(first, last):
         letter = data[start]
         if letter == 84:
             clocks += 1
-        elif letter in (80, 81) or 55 <= letter <= 57:
+        elif letter in (80, 81) or 51 <= letter <= 57:
             market += 1
         start = ends[i]
     return clocks, market

@@ -118,7 +118,8 @@ class ReplayMarket:
             self._directions, self._vendor, self._base, self._day_codes, self.book_times, self.state, self._stamps,
             self._order, b.price, b.size, b.count, b.levels, self._rows1, self._rows2,
         )  # fmt: skip
-        rows = Rows(self._rows1[:n1], self._rows2[:n2])
+        level2 = self._rows2[:n2]
+        rows = Rows(self._rows1[:n1], level2, level2[level2[:, c.KIND] == c.CLOCK])
         self._made += int(np.count_nonzero(rows.level1[:, c.KIND])) + int(np.count_nonzero(rows.level2[:, c.KIND]))
         if self.finished:
             self._clock_us = int(self._time[-1])
@@ -160,7 +161,10 @@ class ReplayMarket:
             table[:n, c.ORD] = np.arange(n) + self._order[0]
             table[:n, c.TIME] = times[-n:]
         self._order[0] += n
-        return Rows(self._rows1[:n], self._rows2[:n])
+        return Rows(self._rows1[:n], self._rows2[:n], self._rows2[:n])
+
+    def orders_of(self, symbol: int) -> Int64s | None:
+        return None
 
 
 def _joined_books(days: Sequence[VendorDay], depth: int) -> Int64s:

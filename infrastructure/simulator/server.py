@@ -94,6 +94,7 @@ class Simulator:
         self._past: Counter[str] = Counter()
         self._wake = asyncio.Event()
         self._stopping = self._history_full = False
+        self._cleared = time.monotonic()
 
     @property
     def sent(self) -> dict[str, int]:
@@ -132,6 +133,28 @@ class Simulator:
         """End `run` soon. May be called from a signal handler of the loop."""
         self._stopping = True
         self._wake.set()
+
+    def clear_depth(self, symbol: str, sides: str = "BA") -> None:
+        """S,CLEAR DEPTH for these sides to all who watch the depth of a symbol, then their rows again."""
+        for session in self._depth_sessions():
+            session.clear(symbol, sides)
+
+    def silence_depth(self, symbol: str) -> None:
+        """Stop the depth of a symbol without a word, for every connection that does not watch it anew."""
+        for session in self._depth_sessions():
+            session.silence(symbol)
+
+    def _depth_sessions(self) -> list[level2.Level2Session]:
+        return [session for session in self.feed.sessions if isinstance(session, level2.Level2Session)]
+
+    def _clear_when_due(self) -> None:
+        every = self.feed.behaviour.clear_depth_seconds
+        if not every or time.monotonic() - self._cleared < every:
+            return
+        self._cleared = time.monotonic()
+        for session in self._depth_sessions():
+            for symbol in session.watched_symbols:
+                session.clear(symbol, "BA")
 
     async def close(self) -> None:
         """Stop listening, give clients a moment to take what is queued, close all. Safe to call twice."""
@@ -255,6 +278,7 @@ class Simulator:
                 if isinstance(session, admin.AdminSession):
                     session.second()
             self._drop_stalled()
+            self._clear_when_due()
             self._log.flush()
             self._on_second()
 

@@ -1,4 +1,7 @@
-"""The state of a symbol as a client sees it right after a watch: one `P` row, or one `7` row per price level.
+"""The state of a symbol as a client sees it right after a watch.
+
+One `P` row, a `7` row per price level, or a `6` row per order (or market participant and side), the last in no order
+that means anything.
 
 Summary rows carry stamps of their own, which rise strictly per symbol over the whole run, apart from those of the
 live rows: two summaries of an unchanged book can be told apart.
@@ -17,7 +20,7 @@ class Summaries:
 
     def __init__(self, market: Market) -> None:
         self.market = market
-        self._stamps: Int64s = np.zeros((len(market.names.symbols), 2), dtype=np.int64)
+        self._stamps: Int64s = np.zeros((len(market.names.symbols), 3), dtype=np.int64)
 
     def level1(self, symbol: int) -> Int64s:
         """One SUMMARY row; a table of one row."""
@@ -48,6 +51,17 @@ class Summaries:
         table[:, c.KIND], table[:, c.SYM] = c.LEVEL_SUMMARY, symbol
         table[:, c.TIME] = stamp + np.arange(len(table))
         self._stamps[symbol, 1] = stamp + max(0, len(table) - 1)
+        return table
+
+    def orders(self, symbol: int) -> Int64s | None:
+        """ORDER_SUMMARY rows; may be empty. None = the market keeps no orders."""
+        table = self.market.orders_of(symbol)
+        if table is None:
+            return None
+        table = table[np.lexsort((table[:, c.MAKER], table[:, c.ORDER_ID]))]
+        stamp = max(int(self.market.book_times[symbol]), int(self._stamps[symbol, 2]) + 1)
+        table[:, c.TIME] = stamp + np.arange(len(table))
+        self._stamps[symbol, 2] = stamp + max(0, len(table) - 1)
         return table
 
 

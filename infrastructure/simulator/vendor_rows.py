@@ -15,7 +15,7 @@ from numba import njit
 
 from infrastructure.simulator import columns as c
 
-_COLUMNS = 1
+_COLUMNS = 2
 assert _COLUMNS == c.VERSION, "columns.py changed: see its docstring"
 
 Int64s = npt.NDArray[np.int64]

@@ -36,6 +36,7 @@ def _run(market: Market) -> None:
     market.start(now)
     rows = market.advance(now, True)
     window.cut(rows.level2)
+    market.orders_of(0)
     names = market.names
     watch = np.ones(1, dtype=np.uint8)
     out = np.zeros(1 << 17, dtype=np.uint8)

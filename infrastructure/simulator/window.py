@@ -13,7 +13,7 @@ from numba import njit
 from infrastructure.simulator import columns as c
 from infrastructure.simulator.market import Books, Int64s, Market
 
-_COLUMNS = 1
+_COLUMNS = 2
 assert _COLUMNS == c.VERSION, "columns.py changed: see its docstring"
 
 KIND, SYM, SRC, ORD, TIME = c.KIND, c.SYM, c.SRC, c.ORD, c.TIME

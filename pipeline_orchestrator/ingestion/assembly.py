@@ -89,5 +89,6 @@ def make_ingestion(
     def observe(rows: pa.RecordBatch, chunk: SpoolChunk) -> None:
         for watch in watches:
             watch(rows, chunk)
+        reader.observe(rows)
 
     return reader, source, [ParseLines(LineParser(), observe)]

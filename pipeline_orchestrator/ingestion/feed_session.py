@@ -28,14 +28,21 @@ class FeedSession:
     """State of one connection from connect to loss. `receiver` is set once the socket is open.
 
     `trouble` is what an operator should know while lines flow nevertheless ("" = nothing); `on_change` is called when
-    it, or the link between IQConnect and DTN, changes. `ready` once the handshake is done and watches are sent.
+    it, or the link between IQConnect and DTN, changes; `on_watches` when all watches were sent. `ready` once the
+    handshake is done and watches are sent.
     """
 
     def __init__(
-        self, connection: str, journal: Journal, wishes: Subscriptions, client_name: str, on_change: Callable[[], None]
+        self,
+        connection: str,
+        journal: Journal,
+        wishes: Subscriptions,
+        client_name: str,
+        on_change: Callable[[], None],
+        on_watches: Callable[[], None] = lambda: None,
     ) -> None:
         self.connection, self.journal, self.wishes = connection, journal, wishes
-        self.client_name, self._changed = client_name, on_change
+        self.client_name, self._changed, self._watched = client_name, on_change, on_watches
         self.receiver: LineReceiver | None = None
         self.lines, self.oversized = 0, 0
         self.upstream = True  # link IQConnect <-> DTN; servers without a greeting count as linked
@@ -173,6 +180,7 @@ class FeedSession:
         if to is not None:
             self.journal.close_gaps(self.connection, to)
         self._send(b"".join(commands))
+        self._watched()
         self._changed()
 
     def watch_now(self, symbols: Iterable[str]) -> None:
@@ -185,6 +193,10 @@ class FeedSession:
             commands.append(self.wishes.watch(symbol))
         self._send(b"".join(commands))
         self._changed()
+
+    def watch_again(self, symbol: str) -> None:
+        """Send one watch once more; its rows restate what is held, so no fact goes with it."""
+        self._send(self.wishes.watch(symbol))
 
     def _send(self, data: bytes) -> None:
         if self.receiver is not None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline_orchestrator.ingestion.depth_redrive import DepthRedrive
 from pipeline_orchestrator.ingestion.feed_session import FeedSession, ProtocolMismatchError
 from pipeline_orchestrator.ingestion.journal import Journal
 from pipeline_orchestrator.ingestion.receiver import LineReceiver
@@ -53,7 +54,9 @@ class FeedConnection:
         silence_seconds: float,
         reconnect_max_seconds: float,
         on_change: Callable[[], None],
+        redrive: DepthRedrive | None = None,
     ) -> None:
+        self.redrive = redrive
         self.name, self.host, self.port = name, host, port
         self.journal, self.wishes, self.client_name = journal, wishes, client_name
         self.silence_seconds, self.reconnect_max = silence_seconds, reconnect_max_seconds
@@ -87,7 +90,7 @@ class FeedConnection:
     async def _attempt(self, stop: asyncio.Event) -> bool:
         """One connection from start to end; False where it never came as far as its watches."""
         cause = "reconnect" if self._opened else "start"
-        session = FeedSession(self.name, self.journal, self.wishes, self.client_name, self._told)
+        session = FeedSession(self.name, self.journal, self.wishes, self.client_name, self._told, self._watches_sent)
         clock = self.journal.spool.clock
         loop = asyncio.get_running_loop()
         receiver = LineReceiver(session, clock.monotonic_ns)
@@ -146,6 +149,20 @@ class FeedConnection:
             for task in (setting_up, stopping):
                 task.cancel()
             await asyncio.gather(setting_up, stopping, return_exceptions=True)
+
+    def watch_silent_again(self) -> None:
+        """Send the watches of symbols whose depth alone fell silent once more; nothing while the link is down."""
+        session, redrive = self._session, self.redrive
+        if redrive is None or session is None or not session.ready or not session.upstream:
+            return
+        now = self.journal.spool.clock.monotonic_ns()
+        for symbol in redrive.silent(self.wishes.watched - self.wishes.refused.keys(), now):
+            session.watch_again(symbol)
+            redrive.tried(symbol, now)
+
+    def _watches_sent(self) -> None:
+        if self.redrive is not None:
+            self.redrive.begin(self.wishes.watched, self.journal.spool.clock.monotonic_ns())
 
     def note(self) -> None:
         """Bring the figures of the running connection up to date."""

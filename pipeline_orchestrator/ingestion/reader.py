@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 
+import pyarrow as pa
+
 from config.sections import IQFeedConfig
 from pipeline_orchestrator.component import Context
 from pipeline_orchestrator.flow.spool_reader import SpoolSource
 from pipeline_orchestrator.ingestion.admin_link import hold_admin_socket
+from pipeline_orchestrator.ingestion.depth_redrive import DepthRedrive
 from pipeline_orchestrator.ingestion.iqfeed_client import FeedConnection, LinkState
 from pipeline_orchestrator.ingestion.journal import Journal
 from pipeline_orchestrator.ingestion.refusals import RefusalReport
@@ -33,17 +36,19 @@ class IngestionReader:
         symbols = moves.wanted
         reads = bool(symbols) or not moves.every  # without symbols of its own it only sends what its spool holds
         ports = (("level1", feed.level1, feed.level1_port), ("level2", feed.level2, feed.port))
+        self.redrive = DepthRedrive(feed.depth_redrive_seconds)
         self.connections = [
             FeedConnection(
                 name,
                 feed.host,
                 port,
                 journal,
-                Subscriptions(name, symbols, feed.depth_levels),
+                Subscriptions(name, symbols, feed.depth_levels, feed.depth, feed.depth_by_symbol),
                 client_name=f"pipeline-orchestrator-{instance}",
                 silence_seconds=feed.silence_seconds,
                 reconnect_max_seconds=feed.reconnect_max_seconds,
                 on_change=self._told,
+                redrive=self.redrive if name == "level2" else None,
             )
             for name, wanted, port in ports
             if wanted and reads
@@ -98,6 +103,10 @@ class IngestionReader:
                 self._told()
             await asyncio.sleep(MOVE_SECONDS)
 
+    def observe(self, rows: pa.RecordBatch) -> None:
+        """Rows were parsed: their depth was not silent."""
+        self.redrive.observe(rows, self.journal.spool.clock.monotonic_ns())
+
     def _told(self) -> None:
         """A connection has news: join what all of them say."""
         if self._ctx is None:
@@ -137,6 +146,7 @@ class IngestionReader:
         received = 0
         for connection in self.connections:
             connection.note()
+            connection.watch_silent_again()
             status, name = connection.status, connection.name
             received += self._count(ctx, "component_received_records_total", status.received_lines, name)
             self._count(ctx, "feed_received_bytes_total", status.received_bytes, name)
@@ -152,6 +162,8 @@ class IngestionReader:
             ctx.gauge("feed_symbols_actual", connection.wishes.actual, connection=name)
         for report in self._refusals:
             report.tell(ctx, now)
+
+        self._count(ctx, "feed_depth_redriven_total", self.redrive.sent, "level2")
         dropped = self.journal.refused_lines - self._counted.get("refused", 0)
         if dropped:
             self._counted["refused"] = self.journal.refused_lines

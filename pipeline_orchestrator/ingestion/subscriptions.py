@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pipeline_orchestrator.ingestion.layout import SELECTED
 
 CRLF = b"\r\n"
 LIMIT, UNKNOWN, NO_DEPTH = "limit", "unknown", "no depth"  # why a symbol is not served
+LEVELS, ORDERS = "levels", "orders"  # forms of depth, as the settings name them
 
 
 def set_protocol(version: str) -> bytes:
@@ -36,10 +37,19 @@ class Subscriptions:
     `wanted` is what the settings ask for, `withheld` the part of it that another instance has not let go of yet;
     `refused` maps a symbol to why the feed does not serve it (UNKNOWN | LIMIT); `without_depth` are those watched
     without any depth now. `limit` = symbols the account may watch, None = not told.
+    On Level 2 a symbol's form is `forms[symbol]`, else `depth`: WPL for levels, WOR for orders.
     """
 
-    def __init__(self, connection: str, wanted: Iterable[str], depth_levels: int = 0) -> None:
+    def __init__(
+        self,
+        connection: str,
+        wanted: Iterable[str],
+        depth_levels: int = 0,
+        depth: str = LEVELS,
+        forms: Mapping[str, str] | None = None,
+    ) -> None:
         self.connection, self.depth_levels = connection, depth_levels
+        self.depth, self.forms = depth, dict(forms or {})
         self.wanted = tuple(dict.fromkeys(wanted))
         self.wanted_set = frozenset(self.wanted)
         self.withheld: frozenset[str] = frozenset()
@@ -66,6 +76,8 @@ class Subscriptions:
         name = symbol.encode("ascii", "replace")
         if self.connection == "level1":
             return b"w" + name + CRLF
+        if self.form(symbol) == ORDERS:
+            return b"WOR," + name + CRLF
         levels = b",%d" % self.depth_levels if self.depth_levels else b""
         return b"WPL," + name + levels + CRLF
 
@@ -73,7 +85,13 @@ class Subscriptions:
         """Command that ends a watch."""
         self.watched.discard(symbol)
         name = symbol.encode("ascii", "replace")
-        return (b"r" if self.connection == "level1" else b"RPL,") + name + CRLF
+        if self.connection == "level1":
+            return b"r" + name + CRLF
+        return (b"ROR," if self.form(symbol) == ORDERS else b"RPL,") + name + CRLF
+
+    def form(self, symbol: str) -> str:
+        """Form of a symbol's depth: levels | orders."""
+        return self.forms.get(symbol, self.depth)
 
     def refuse(self, symbol: str, why: str) -> bool:
         """The feed does not serve a symbol; True where that is news."""

@@ -98,15 +98,15 @@ async def test_unwatch_ends_the_lines_of_that_symbol() -> None:
         assert {line.split(",")[1] for line in await client.until("T,") if line[0] in "89"} == {"FB"}
 
 
-async def test_unknown_symbols_symbols_without_depth_and_depth_by_order() -> None:
+async def test_unknown_symbols_and_symbols_without_depth() -> None:
     async with serving(idle(), behaviour=Behaviour(no_depth=frozenset({"FB"}))) as server:
-        client = await server.level2("WPL,NOTHING,10", "WPL,FB", "WOR,AAPL", "mNSDQ")
+        client = await server.level2("WPL,NOTHING,10", "WPL,FB", "WOR,NOTHING", "WOR,FB", "mNSDQ")
         lines = [line for line in await client.until("M,") if line[0] != "T"]
-        assert lines == ["n,NOTHING,", "q,FB,", "n,AAPL,", "M,NSDQ,Market participant NSDQ,"]
+        assert lines == ["n,NOTHING,", "q,FB,", "n,NOTHING,", "q,FB,", "M,NSDQ,Market participant NSDQ,"]
 
 
 async def test_errors_and_commands_of_old_versions() -> None:
-    async with serving(idle()) as server:
+    async with serving(idle(), behaviour=Behaviour(old_depth_watch=False)) as server:
         client = await server.connect("level2", "WPL,AAPL")
         assert (await client.until("E,"))[-1].startswith("E,Protocol not set")
         await client.say("S,SET PROTOCOL,6.2", "c", "x", "WPL", "WPL,AAPL,many", "wAAPL", "T")
