@@ -36,6 +36,7 @@ class SimulatorConfig:
     lines: int | None = None
     replay: tuple[str, ...] = ()
     speed: float | None = 1.0
+    depth: str = "levels"  # of a replay: levels | orders (orders are kept beside the levels)
     hold: int | None = None
     sent_log: str = ""
     first_tick_id: int = 1
@@ -74,6 +75,8 @@ class SimulatorConfig:
                 values[key] = tuple(str(item) for item in values[key] or ())
         if values.get("sent_log", "") is None:
             values["sent_log"] = ""
+        if values.get("depth", "levels") not in ("levels", "orders"):
+            raise ConfigError(f"depth is {values['depth']!r}, must be levels or orders")
         if values.get("replay"):
             values.setdefault("hold", 2)
         if (lookup := values.pop("lookup", None)) is not None:
@@ -100,7 +103,8 @@ class SimulatorConfig:
     def market(self) -> Market:
         """The market; reads the files of a replay. Raises ConfigError, LobsterError, FileNotFoundError."""
         if self.replay:
-            return ReplayMarket([lobster_files.load(Path(name)) for name in self.replay], speed=self.speed)
+            days = [lobster_files.load(Path(name)) for name in self.replay]
+            return ReplayMarket(days, speed=self.speed, by_order=self.depth == "orders")
         if not self.symbols:
             raise ConfigError("no symbols")
         return GeneratedMarket(

@@ -100,7 +100,7 @@ class GeneratedMarket:
 
     @property
     def second_us(self) -> int:
-        return int(self._clock[kernel.NEXT_SECOND]) - c.SECOND_US
+        return int(self._clock[flow_book.NEXT_SECOND]) - c.SECOND_US
 
     def _now_us(self, now_ns: int) -> int:
         if not self._flowing:
@@ -123,7 +123,7 @@ class GeneratedMarket:
         return self._flow(now_ns, min(due, BATCH_LINES))
 
     def wait_seconds(self, now_ns: int) -> float:
-        to_second = (int(self._clock[kernel.NEXT_SECOND]) - self._now_us(now_ns)) / c.SECOND_US
+        to_second = (int(self._clock[flow_book.NEXT_SECOND]) - self._now_us(now_ns)) / c.SECOND_US
         if not self._flowing:
             return max(to_second, 0.0)
         if self.rate is None:

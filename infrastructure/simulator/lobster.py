@@ -8,6 +8,9 @@ and per symbol `P` and its `7` lines: the book of row 1. Then per vendor row its
 `T` on both ports at each whole second of the recording, last the second after the last row. `src_row` is the 1-based
 row of the vendor's message file, 0 for `P`, `7`, `T` and the field list. The two ports of one row come in that
 order here; on two sockets nothing orders them.
+
+With depth="orders" the depth lines are 6 and 3, 4, 5 instead of 7 and 8, 9; replay_orders says how far they tell the
+truth.
 """
 
 from __future__ import annotations
@@ -57,9 +60,11 @@ class ReplayRun:
         return int(self.ends.size)
 
 
-def replay_lines(message_files: Sequence[Path], fields: Sequence[str] = FULL_IDENTITY_FIELDS) -> Iterator[ReplayLine]:
+def replay_lines(
+    message_files: Sequence[Path], fields: Sequence[str] = FULL_IDENTITY_FIELDS, depth: str = "levels"
+) -> Iterator[ReplayLine]:
     """Every line, one by one. Raises LobsterError, FileNotFoundError on first use."""
-    for run in replay_runs(message_files, fields):
+    for run in replay_runs(message_files, fields, depth):
         cut = len(_END[run.port])
         start = 0
         for end, symbol, src in zip(run.ends.tolist(), run.symbols.tolist(), run.src_rows.tolist(), strict=True):
@@ -67,9 +72,11 @@ def replay_lines(message_files: Sequence[Path], fields: Sequence[str] = FULL_IDE
             start = end
 
 
-def replay_runs(message_files: Sequence[Path], fields: Sequence[str] = FULL_IDENTITY_FIELDS) -> Iterator[ReplayRun]:
+def replay_runs(
+    message_files: Sequence[Path], fields: Sequence[str] = FULL_IDENTITY_FIELDS, depth: str = "levels"
+) -> Iterator[ReplayRun]:
     """The same lines in runs of one port: for callers that work on bytes."""
-    market = ReplayMarket([load(path) for path in message_files], speed=None)
+    market = ReplayMarket([load(path) for path in message_files], speed=None, by_order=depth == "orders")
     printer = _Printer(market, fields)
     yield printer.text(LEVEL1, b"S,CURRENT UPDATE FIELDNAMES," + ",".join(fields).encode("ascii"))
     clock = b"T," + clock_text(market.second_us).encode("ascii")
@@ -78,7 +85,9 @@ def replay_runs(message_files: Sequence[Path], fields: Sequence[str] = FULL_IDEN
     summaries = Summaries(market)
     for symbol in range(len(market.names.symbols)):
         yield from printer.runs(Rows(summaries.level1(symbol), printer.no_depth))
-        yield from printer.runs(Rows(printer.no_quotes, summaries.level2(symbol, 0)))
+        orders = summaries.orders(symbol)
+        shown = summaries.level2(symbol, 0) if orders is None else orders
+        yield from printer.runs(Rows(printer.no_quotes, shown, shown))
     while rows := market.rest():
         yield from printer.runs(rows)
 
@@ -89,7 +98,10 @@ class _Printer:
     def __init__(self, market: ReplayMarket, fields: Sequence[str]) -> None:
         self.names = market.names
         self.layout = compiled(fields)
+        self.by_order = market.by_order
+        bit = render.BY_ORDER if market.by_order else render.BY_LEVEL
         self.watch = np.ones(len(market.names.symbols), dtype=np.uint8)
+        self.depth_watch = np.full(len(market.names.symbols), bit, dtype=np.uint8)
         self.no_quotes: Int64s = np.zeros((0, c.LEVEL1_COLUMNS), dtype=np.int64)
         self.no_depth: Int64s = np.zeros((0, c.LEVEL2_COLUMNS), dtype=np.int64)
 
@@ -99,8 +111,9 @@ class _Printer:
         return ReplayRun(port, raw, one, np.array([-1]), np.array([0]), self.names.symbols)
 
     def runs(self, rows: Rows) -> Iterator[ReplayRun]:
-        parts = (self._level1(rows.level1), self._level2(rows.level2))
-        order = np.concatenate([2 * rows.level1[:, c.ORD], 2 * rows.level2[:, c.ORD] + 1])
+        depth = rows.orders if self.by_order else rows.level2
+        parts = (self._level1(rows.level1), self._level2(depth))
+        order = np.concatenate([2 * rows.level1[:, c.ORD], 2 * depth[:, c.ORD] + 1])
         port = (order & 1)[np.argsort(order, kind="stable")]
         cuts = np.flatnonzero(np.diff(port)) + 1
         at = [0, 0]
@@ -130,7 +143,7 @@ class _Printer:
         n = len(table)
         out, ends, symbols, sources = _buffers(n, render.LEVEL2_BYTES)
         _, lines, size = render.render_level2(
-            table, 0, n, self.watch, True, self.names.text, self.names.lengths, out, ends, symbols, sources
+            table, 0, n, self.depth_watch, True, self.names.text, self.names.lengths, out, ends, symbols, sources
         )
         assert lines == n
         return LEVEL2, out[:size].tobytes(), ends, symbols, sources

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -44,6 +44,7 @@ class VendorDay:
     price: Int64s
     direction: Int64s
     book: Int64s
+    order_id: Int64s = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # may be left out for depth by level
 
     @property
     def rows(self) -> int:
@@ -78,8 +79,8 @@ def load(message_file: Path) -> VendorDay:
     falling = np.flatnonzero(np.diff(messages[:, 0]) < 0)
     if falling.size:
         raise LobsterError(f"{message_file}:{falling[0] + 2}: earlier than the row before it")
-    time_ns, kind, _, size, price, direction = (np.ascontiguousarray(messages[:, i]) for i in range(_MESSAGE_COLUMNS))
-    return VendorDay(match["symbol"].upper(), day, time_ns, kind, size, price, direction, book)
+    time_ns, kind, ids, size, price, direction = (np.ascontiguousarray(messages[:, i]) for i in range(_MESSAGE_COLUMNS))
+    return VendorDay(match["symbol"].upper(), day, time_ns, kind, size, price, direction, book, ids)
 
 
 def _numbers(path: Path) -> Int64s:

@@ -222,12 +222,12 @@ def withdraw(
 ) -> int:
     """An order is cancelled, reduced, or moved to another level. Returns the best place that changed."""
     place = min(geometric(rng, 0.6, DEPTH), b.levels[s, side] - 1)
-    k = below(rng, b.count[s, side, place])
+    k = below(rng, b.held[s, side, place])
     if uniform(rng) < 0.15:
         to = min(geometric(rng, 0.6, DEPTH), b.levels[s, side] - 1)
         # A participant who moves must not close a level: the levels that may yet come would lack one.
-        stays = b.by_order[s] or b.count[s, side, place] > 1
-        if to != place and stays and b.count[s, side, to] < book.QUEUE:
+        stays = b.by_order[s] or b.held[s, side, place] > 1
+        if to != place and stays and b.held[s, side, to] < book.QUEUE:
             return min(place, int(book.move(b, out2, out3, at, clock, s, side, place, k, to)))
     shares = b.entries[s, side, b.queue[s, side, place], k, book.SHARES]
     if shares > 1 and uniform(rng) < 0.3:

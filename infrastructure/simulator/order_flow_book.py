@@ -45,7 +45,7 @@ class FlowBook(NamedTuple):
 
     price: Int64s
     size: Int64s
-    count: Int64s
+    held: Int64s  # entries of a level
     levels: Int64s
     queue: Int64s
     entries: Int64s  # [symbol, side, queue, rank in the queue, SHARES | KEY | RANK]
@@ -60,7 +60,7 @@ def put_level(b: FlowBook, out: Int64s, at: Int64s, clock: Int64s, kind: int, s:
     row = out[at[N2]]
     row[c.KIND], row[c.SYM], row[c.SRC], row[c.ORD], row[c.TIME] = kind, s, 0, clock[ORDER], at[STAMP]
     row[c.SIDE], row[c.PRICE] = side, b.price[s, side, place]
-    row[c.SIZE], row[c.COUNT] = b.size[s, side, place], b.count[s, side, place]
+    row[c.SIZE], row[c.COUNT] = b.size[s, side, place], b.held[s, side, place]
     row[c.PRIORITY], row[c.MAKER] = 0, -1
     if kind == c.LEVEL_DELETE:
         row[c.SIZE] = row[c.COUNT] = 0
@@ -114,9 +114,9 @@ def open_level(b: FlowBook, s: int, side: int, place: int, price: int) -> None:
     spare = b.queue[s, side, depth]
     for i in range(depth, place, -1):
         b.price[s, side, i], b.size[s, side, i] = b.price[s, side, i - 1], b.size[s, side, i - 1]
-        b.count[s, side, i], b.queue[s, side, i] = b.count[s, side, i - 1], b.queue[s, side, i - 1]
+        b.held[s, side, i], b.queue[s, side, i] = b.held[s, side, i - 1], b.queue[s, side, i - 1]
     b.price[s, side, place], b.queue[s, side, place] = price, spare
-    b.size[s, side, place] = b.count[s, side, place] = 0
+    b.size[s, side, place] = b.held[s, side, place] = 0
     b.levels[s, side] = depth + 1
 
 
@@ -127,7 +127,7 @@ def close_level(b: FlowBook, s: int, side: int, place: int) -> None:
     spare = b.queue[s, side, place]
     for i in range(place, depth):
         b.price[s, side, i], b.size[s, side, i] = b.price[s, side, i + 1], b.size[s, side, i + 1]
-        b.count[s, side, i], b.queue[s, side, i] = b.count[s, side, i + 1], b.queue[s, side, i + 1]
+        b.held[s, side, i], b.queue[s, side, i] = b.held[s, side, i + 1], b.queue[s, side, i + 1]
     b.queue[s, side, depth] = spare
     b.levels[s, side] = depth
 
@@ -135,16 +135,16 @@ def close_level(b: FlowBook, s: int, side: int, place: int) -> None:
 @njit(cache=True, error_model="numpy")
 def may_join(b: FlowBook, s: int, side: int, place: int) -> bool:
     """Whether one more entry fits: every level that may yet come needs a participant of its own."""
-    if b.count[s, side, place] == 0:
+    if b.held[s, side, place] == 0:
         return True
-    if b.count[s, side, place] >= QUEUE:
+    if b.held[s, side, place] >= QUEUE:
         return False
     if b.by_order[s]:
         return True
     used = 0
     for i in range(b.levels[s, side]):
-        used += b.count[s, side, i]
-    return used < c.PARTICIPANTS - (DEPTH - b.levels[s, side])
+        used += b.held[s, side, i]
+    return bool(used < c.PARTICIPANTS - (DEPTH - b.levels[s, side]))
 
 
 @njit(cache=True, error_model="numpy")
@@ -156,13 +156,13 @@ def join(b: FlowBook, s: int, side: int, place: int, shares: int, hint: int) -> 
     q = b.queue[s, side, place]
     b.size[s, side, place] += shares
     if not may_join(b, s, side, place):
-        k = b.count[s, side, place] - 1
+        k = b.held[s, side, place] - 1
         b.entries[s, side, q, k, SHARES] += shares
         return c.ORDER_CHANGE, k
-    k = b.count[s, side, place]
+    k = b.held[s, side, place]
     entry = b.entries[s, side, q, k]
     entry[SHARES] = shares
-    b.count[s, side, place] += 1
+    b.held[s, side, place] += 1
     if b.by_order[s]:
         b.newest[s] += 1
         entry[KEY] = entry[RANK] = b.newest[s]
@@ -182,15 +182,15 @@ def leave(b: FlowBook, s: int, side: int, place: int, k: int) -> None:
     if not b.by_order[s]:
         b.taken[s, side] &= ~(1 << b.entries[s, side, q, k, KEY])
     b.size[s, side, place] -= b.entries[s, side, q, k, SHARES]
-    b.count[s, side, place] -= 1
-    for i in range(k, b.count[s, side, place]):
+    b.held[s, side, place] -= 1
+    for i in range(k, b.held[s, side, place]):
         b.entries[s, side, q, i, :] = b.entries[s, side, q, i + 1, :]
 
 
 @njit(cache=True, error_model="numpy")
 def tell_level(b: FlowBook, out2: Int64s, at: Int64s, clock: Int64s, s: int, side: int, place: int) -> bool:
     """Append the row of a level that lost something; an empty one goes. Returns whether it went."""
-    if b.count[s, side, place] == 0:
+    if b.held[s, side, place] == 0:
         put_level(b, out2, at, clock, c.LEVEL_DELETE, s, side, place)
         close_level(b, s, side, place)
         return True
@@ -213,7 +213,7 @@ def enter(
         price = b.price[s, side, last]
     if place > last or b.price[s, side, place] != price:
         if last == DEPTH - 1:
-            while b.count[s, side, last] > 0:
+            while b.held[s, side, last] > 0:
                 put_entry(b, out3, at, clock, c.ORDER_DELETE, s, side, last, 0)
                 leave(b, s, side, last, 0)
             tell_level(b, out2, at, clock, s, side, last)
@@ -275,13 +275,13 @@ def move(
     at[STAMP] += 1
     if tell_level(b, out2, at, clock, s, side, place) and place < to:
         to -= 1
-    q, last = b.queue[s, side, to], b.count[s, side, to]
+    q, last = b.queue[s, side, to], b.held[s, side, to]
     entry = b.entries[s, side, q, last]
     entry[SHARES], entry[KEY], entry[RANK] = shares, key, 0
     if b.by_order[s]:
         b.newest[s] += 1
         entry[RANK] = b.newest[s]
-    b.count[s, side, to] += 1
+    b.held[s, side, to] += 1
     b.size[s, side, to] += shares
     put_entry(b, out3, at, clock, c.ORDER_CHANGE, s, side, to, last)
     put_level(b, out2, at, clock, c.LEVEL_SET, s, side, to)
@@ -294,7 +294,7 @@ def list_entries(b: FlowBook, s: int, out: Int64s) -> int:
     n = 0
     for side in range(2):
         for place in range(b.levels[s, side]):
-            for k in range(b.count[s, side, place]):
+            for k in range(b.held[s, side, place]):
                 out[n, c.KIND] = c.ORDER_SUMMARY
                 fill_entry(b, out[n], s, side, place, k)
                 n += 1

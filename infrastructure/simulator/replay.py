@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from infrastructure.simulator import columns as c
+from infrastructure.simulator import replay_orders as by_order_kernel
 from infrastructure.simulator import vendor_rows as kernel
 from infrastructure.simulator.eastern import midnight_us
 from infrastructure.simulator.lobster_files import LobsterError, VendorDay
@@ -23,10 +24,11 @@ _STEPS: Final = BATCH_LINES // 2
 class ReplayMarket:
     """Implements market.Market over recorded pairs of different symbols, merged by time (ties: order of the pairs).
 
-    `speed` = market seconds per wall second; None = as fast as it is asked for.
+    `speed` = market seconds per wall second; None = as fast as it is asked for. `by_order` keeps the depth by order
+    beside the levels: see replay_orders.
     """
 
-    def __init__(self, days: Sequence[VendorDay], *, speed: float | None) -> None:
+    def __init__(self, days: Sequence[VendorDay], *, speed: float | None, by_order: bool = False) -> None:
         if not days:
             raise LobsterError("a replay needs at least one pair")
         if speed is not None and speed <= 0:
@@ -49,12 +51,17 @@ class ReplayMarket:
         self._made = 0
         first = np.array([midnight_us(day.day) + int(day.time_ns[0]) // 1000 for day in days], dtype=np.int64)
         self.book_times: Int64s = first.copy()
-        self._stamps: Int64s = np.zeros((n, 2), dtype=np.int64)
+        self._stamps: Int64s = np.zeros((n, 3), dtype=np.int64)
+        self.by_order = by_order
+        depth = self.books.price.shape[2]
+        self._orders = by_order_kernel.order_book(days, depth) if by_order else by_order_kernel.no_order_book()
+        self._at: Int64s = np.zeros(4, dtype=np.int64)  # rows, stamp, order, source row of the table by order
         self._order: Int64s = np.zeros(1, dtype=np.int64)
         self.state: Int64s = np.full((n, c.LEVEL1_COLUMNS), c.NONE, dtype=np.int64)
         self._rows1: Int64s = np.zeros((2 * _STEPS, c.LEVEL1_COLUMNS), dtype=np.int64)
         spare = 4 * self.books.price.shape[2]
         self._rows2: Int64s = np.zeros((2 * _STEPS + spare, c.LEVEL2_COLUMNS), dtype=np.int64)
+        self._rows3: Int64s = np.zeros((2 * _STEPS, c.LEVEL2_COLUMNS), dtype=np.int64)
         self._open(first)
         self._first_us = int(self._time[0])
         # The clock: market time `_zero_us` at monotonic `_zero_ns`, moving once the flow has started.
@@ -72,6 +79,19 @@ class ReplayMarket:
             state[c.SYM], state[c.SRC], state[c.KIND], state[c.TIME] = s, 0, c.QUOTE, first[s]
             state[c.TOTAL_VOLUME] = state[c.TRADES_TODAY] = state[c.TURNOVER] = 0
             kernel.show_best(state, s, b.price, b.size, b.levels, int(first[s]))
+            if self.by_order:
+                self._open_orders(s, int(row))
+
+    def _open_orders(self, s: int, row: int) -> None:
+        """The orders of row 1 are where the book starts; telling them is the first summary's part."""
+        vendor = self._vendor[row]
+        need = by_order_kernel.rows_needed(self._orders, s, vendor)
+        told: Int64s = np.zeros((need, c.LEVEL2_COLUMNS), dtype=np.int64)
+        self._at[:] = 0
+        by_order_kernel.order_rows(
+            self._orders, s, row, 1, self._kinds[row], self._sizes[row], self._prices[row], self._directions[row],
+            vendor, told, self._at,
+        )  # fmt: skip
 
     @property
     def unpaced(self) -> bool:
@@ -112,14 +132,17 @@ class ReplayMarket:
         """Rows of the steps up to `until` (vendor rows and seconds), fewer where a table is full."""
         if until <= self._next:
             return NOTHING
-        b = self.books
+        b, begin = self.books, self._next
         self._next, n1, n2 = kernel.replay(
-            self._next, until, self._time, self._symbol, self._row, self._kinds, self._sizes, self._prices,
+            begin, until, self._time, self._symbol, self._row, self._kinds, self._sizes, self._prices,
             self._directions, self._vendor, self._base, self._day_codes, self.book_times, self.state, self._stamps,
-            self._order, b.price, b.size, b.count, b.levels, self._rows1, self._rows2,
+            self._order, b.price, b.size, b.count, b.levels, self.by_order, self._orders, self._rows1, self._rows2,
+            self._rows3, self._at,
         )  # fmt: skip
-        level2 = self._rows2[:n2]
-        rows = Rows(self._rows1[:n1], level2, level2[level2[:, c.KIND] == c.CLOCK])
+        if self._next == begin:  # one message moves more orders than the table holds
+            self._rows3 = np.zeros((2 * len(self._rows3), c.LEVEL2_COLUMNS), dtype=np.int64)
+            return self.step(until, now_ns)
+        rows = Rows(self._rows1[:n1], self._rows2[:n2], self._rows3[: self._at[0]])
         self._made += int(np.count_nonzero(rows.level1[:, c.KIND])) + int(np.count_nonzero(rows.level2[:, c.KIND]))
         if self.finished:
             self._clock_us = int(self._time[-1])
@@ -164,7 +187,13 @@ class ReplayMarket:
         return Rows(self._rows1[:n], self._rows2[:n], self._rows2[:n])
 
     def orders_of(self, symbol: int) -> Int64s | None:
-        return None
+        if not self.by_order:
+            return None
+        table: Int64s = np.zeros((0, c.LEVEL2_COLUMNS), dtype=np.int64)
+        n = by_order_kernel.list_orders(self._orders, symbol, table)
+        table = np.zeros((n, c.LEVEL2_COLUMNS), dtype=np.int64)
+        by_order_kernel.list_orders(self._orders, symbol, table)
+        return table
 
 
 def _joined_books(days: Sequence[VendorDay], depth: int) -> Int64s:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from numba import njit
 
 from infrastructure.simulator import columns as c
+from infrastructure.simulator.replay_orders import OrderBook, order_rows, rows_needed
 
 _COLUMNS = 2
 assert _COLUMNS == c.VERSION, "columns.py changed: see its docstring"
@@ -144,6 +145,7 @@ def _put(
     stamps[s, 1] = stamp
     row[KIND], row[SYM], row[SRC], row[ORD], row[TIME] = kind, s, src, order[0], stamp
     row[SIDE], row[PRICE], row[SIZE], row[COUNT] = side, price, size, count
+    row[c.PRIORITY], row[c.MAKER] = 0, -1
     order[0] += 1
     return n + 1
 
@@ -170,26 +172,36 @@ def replay(
     size: Int64s,
     count: Int64s,
     levels: Int64s,
+    by_order: bool,
+    orders: OrderBook,
     out1: Int64s,
     out2: Int64s,
+    out3: Int64s,
+    at: Int64s,
 ) -> tuple[int, int, int]:
     """Rows of steps [first, last), fewer where a table would overflow: (next step, rows 1, rows 2).
+
+    `out3` gets the depth by order where it is kept, at[0] its rows; every clock row goes to all three.
 
     A step is a vendor row, or a whole second (symbol -1). `base[s]` is the first row of symbol s in the joined
     vendor arrays; `book_times[s]` becomes the time of its newest row. A step's rows are never split over two calls.
     """
-    n1 = n2 = 0
+    n1 = n2 = at[0] = 0
     most = 4 * price.shape[2]
     for step in range(first, last):
         if n1 + LEVEL1_ROWS > out1.shape[0] or n2 + most > out2.shape[0]:
             return step, n1, n2
         s, time = step_symbol[step], step_time[step]
+        need = rows_needed(orders, s, vendor[step_row[step]]) if by_order and s >= 0 else 1
+        if at[0] + need > out3.shape[0]:
+            return step, n1, n2
         if s < 0:
-            for row in (out1[n1], out2[n2]):
+            for row in (out1[n1], out2[n2], out3[at[0]]):
                 row[KIND], row[SYM], row[SRC], row[ORD], row[TIME] = CLOCK, -1, 0, order[0], time
             order[0] += 1
             n1 += 1
             n2 += 1
+            at[0] += 1
             continue
         r = step_row[step]
         src = r - base[s] + 1
@@ -205,6 +217,11 @@ def replay(
             n1 += 1
         if src == 1:
             continue
+        if by_order:
+            at[1], at[2], at[3] = max(time - 1, stamps[s, 2]), order[0], src
+            order_rows(orders, s, r, src, kinds[r], sizes[r], prices[r], directions[r], vendor[r], out3, at)
+            stamps[s, 2] = at[1]
+            order[0] += 1
         n2 = differences(vendor[r], s, src, time, stamps, order, price, size, levels, out2, n2)
         take_book(vendor[r], s, price, size, count, levels)
         stamp = max(time, stamps[s, 0] + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -28,6 +29,7 @@ def warm() -> None:
     day = VendorDay("A", date(2020, 1, 2), table[:, 0].copy(), ones, ones, ones, ones, book)
     _run(generated)
     _run(ReplayMarket([day], speed=None))
+    _run(ReplayMarket([replace(day, order_id=ones)], speed=None, by_order=True))
 
 
 def _run(market: Market) -> None:

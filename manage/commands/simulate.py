@@ -28,6 +28,10 @@ from manage.terminal import Terminal
     help="Replay a LOBSTER pair, named by its message file; may be repeated.",
 )  # fmt: skip
 @click.option("--speed", default="1x", show_default=True, metavar="1x|10x|max", help="Market time against wall time.")
+@click.option("--depth", default="levels", show_default=True, type=click.Choice(["levels", "orders"]),
+              help="With --replay: orders serves WOR too.")  # fmt: skip
+@click.option("--clear-depth-every", default=0.0, type=click.FloatRange(min=0), metavar="SECONDS",
+              help="S,CLEAR DEPTH for every watched book, and its rows anew.")  # fmt: skip
 @click.option("--hold", type=click.IntRange(min=0), help="Wait until so many connections watch something.")
 @click.option("--sent-log", type=click.Path(dir_okay=False, path_type=Path), help="Write every line a socket took.")
 @click.option("--duration", default="", metavar="D", help="End after 45, 45s, 5m; default: run until Ctrl-C.")
@@ -43,7 +47,7 @@ from manage.terminal import Terminal
 )  # fmt: skip
 @common
 def simulate(terminal: Terminal, **flags: Any) -> None:  # Any: click values
-    """An IQFeed server: Level 1, Level 2 by price level, Lookup (history of what it made), Admin.
+    """An IQFeed server: Level 1, Level 2 by price level and by order, Lookup (history of what it made), Admin.
 
     \b
     manage_pipeline.py simulate --symbols AAPL,MSFT --rate 5000
@@ -95,12 +99,14 @@ def _config(flags: dict[str, Any]) -> tuple[Any, float | None]:  # Any: Simulato
         lines=flags["lines"],
         replay=tuple(str(path) for path in flags["replay"]),
         speed=parse_speed(flags["speed"]),
+        depth=flags["depth"],
         hold=flags["hold"],
         sent_log=str(flags["sent_log"] or ""),
         behaviour=Behaviour(
             queue_limit=flags["queue_limit"] << 20,
             symbol_limit=flags["symbol_limit"],
             no_depth=frozenset(_names(flags["no_depth"])),
+            clear_depth_seconds=flags["clear_depth_every"],
             refuse_symbol_in_select=flags["refuse_symbol_in_select"],
             lookup=parse_lookup(_lookup(flags["lookup"])),
         ),
