@@ -227,8 +227,9 @@ def order_rows(
             b.added[o] = row
             _link(b, p, o)
             if b.visible[p] or _among(vendor, price, side):
+                told = c.ORDER_CHANGE if b.shares[o] else c.ORDER_ADD
                 b.shares[o] = size
-                _put(b, out, at, c.ORDER_ADD, s, p, o)
+                _put(b, out, at, told, s, p, o)
         else:
             b.future[o] -= size
             if b.visible[p]:

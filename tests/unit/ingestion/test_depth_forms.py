@@ -22,6 +22,7 @@ from tests.unit.ingestion.harness import Running
 from tests.unit.simulator.conversation import serving
 
 SECOND = 1_000_000_000
+SIDES = {"A": "ask", "B": "bid"}
 
 
 def parsed(*lines: str, port: int = 2) -> object:
@@ -73,7 +74,7 @@ async def test_orders_of_the_simulator_arrive_as_order_events_and_none_is_lost(t
             lines = [line.split(",") for line in await watcher.settled() if line[0] in "345"]
             await it.sink.until(lambda: _live(it) >= len(lines))
     kinds = {"3": "order_add", "4": "order_change", "5": "order_delete"}
-    wanted = [(kinds[parts[0]], parts[1], _signed(parts[2]), parts[3] or None, parts[4]) for parts in lines]
+    wanted = [(kinds[parts[0]], parts[1], _signed(parts[2]), parts[3] or None, SIDES[parts[4]]) for parts in lines]
     rows = [row for row in it.sink.rows if row["port"] == "level2" and row["kind"] in kinds.values()]
     live = [row for row in rows if not row["summary"]]
     assert [(r["kind"], r["symbol"], r["order_id"], r["mmid"], r["side"]) for r in live] == wanted
@@ -136,7 +137,7 @@ async def test_a_silenced_symbol_is_watched_again_without_a_fact_and_is_counted(
             before = len(it.sink.of("order_add", symbol="@ESZ26", summary=True))
             await it.sink.until(lambda: len(it.sink.of("order_add", symbol="@ESZ26", summary=True)) > before)
             async with asyncio.timeout(10):
-                while not it.ctx.counters.get("feed_depth_redriven_total|connection=level2"):
+                while not it.ctx.counts.get("feed_depth_redriven_total|connection=level2"):
                     await asyncio.sleep(0.02)
     assert len(it.sink.of("subscribed", port="level2")) == 2
     assert it.reader.redrive.sent >= 1
