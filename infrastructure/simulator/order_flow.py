@@ -228,7 +228,7 @@ def withdraw(
         # A participant who moves must not close a level: the levels that may yet come would lack one.
         stays = b.by_order[s] or b.held[s, side, place] > 1
         if to != place and stays and b.held[s, side, to] < book.QUEUE:
-            return min(place, int(book.move(b, out2, out3, at, clock, s, side, place, k, to)))
+            return int(min(place, book.move(b, out2, out3, at, clock, s, side, place, k, to)))
     shares = b.entries[s, side, b.queue[s, side, place], k, book.SHARES]
     if shares > 1 and uniform(rng) < 0.3:
         shares = 1 + below(rng, shares - 1)

@@ -289,12 +289,17 @@ def list_orders(b: OrderBook, s: int, out: Int64s) -> int:
 def no_order_book() -> OrderBook:
     """Stands where a replay keeps levels only."""
     one: Int64s = np.zeros(1, dtype=np.int64)
-    return OrderBook(*[one] * 16, one.reshape(1, 1), one)
+    return OrderBook(*(one if name != "window" else one.reshape(1, 1) for name in OrderBook._fields))
 
 
 def order_book(days: Sequence[VendorDay], depth: int) -> OrderBook:
     """The state before the first row of any day; ids without an add wait in the lists of their prices."""
-    orders, numbers, futures, ghosts, links, keys = [], [], [], [], [], []
+    orders: list[Int64s] = []
+    numbers: list[Int64s] = []
+    futures: list[Int64s] = []
+    ghosts: list[Int64s] = []
+    keys: list[Int64s] = []
+    links: list[tuple[int, int]] = []
     firsts, lasts, at, base = [], [], 0, 0
     for day in days:
         side = np.where(day.direction == 1, c.BID, c.ASK)

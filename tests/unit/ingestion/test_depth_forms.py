@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -25,7 +26,7 @@ SECOND = 1_000_000_000
 SIDES = {"A": "ask", "B": "bid"}
 
 
-def parsed(*lines: str, port: int = 2) -> object:
+def parsed(*lines: str, port: int = 2) -> Any:  # Any: a RecordBatch
     raw = "".join(line + "\r\n" for line in lines).encode()
     batch, _ = LineParser(ParserContext()).parse([Frame(0, port, 1, 0, len(lines), 0, raw)])
     return batch
@@ -44,9 +45,9 @@ def test_the_settings_know_both_forms_and_refuse_others() -> None:
     config = IQFeedConfig(depth="orders", depth_by_symbol={"aapl": "levels"})
     assert config.depth_by_symbol == {"AAPL": "levels"}
     with pytest.raises(ValidationError, match="depth"):
-        IQFeedConfig(depth="auto")
+        IQFeedConfig.model_validate({"depth": "auto"})
     with pytest.raises(ValidationError, match="depth_by_symbol"):
-        IQFeedConfig(depth_by_symbol={"AAPL": "many"})
+        IQFeedConfig.model_validate({"depth_by_symbol": {"AAPL": "many"}})
 
 
 async def test_watches_go_out_by_the_settings_and_again_after_a_loss(tmp_path: Path) -> None:
@@ -98,26 +99,26 @@ def test_only_a_symbol_silent_alone_is_tried_and_not_too_often() -> None:
     watch.begin(("A", "B", "C"), 0)
     line = "8,{},B,1.5,4,1,2,10:00:00.25,2024-01-02,"
     for second in range(1, 60):
-        watch.observe(parsed(line.format("A")), second * SECOND)  # type: ignore[arg-type]
+        watch.observe(parsed(line.format("A")), second * SECOND)
         tried = watch.silent(("A", "B"), second * SECOND)
         assert tried == (["B"] if second in (20, 40) else [])
         for name in tried:
             watch.tried(name, second * SECOND)
     assert watch.sent == 2
     assert watch.silent(("A", "B", "C"), 70 * SECOND) == []  # nobody speaks: the connection's matter
-    watch.observe(parsed("3,B,7,,A,1.5,4,9,2,10:00:00.25,2024-01-02,"), 71 * SECOND)  # type: ignore[arg-type]
+    watch.observe(parsed("3,B,7,,A,1.5,4,9,2,10:00:00.25,2024-01-02,"), 71 * SECOND)
     assert watch.silent(("B",), 72 * SECOND) == [] and watch.silent(("C",), 72 * SECOND) == ["C"]
 
 
 def test_what_is_no_depth_does_not_count_and_symbols_without_depth_are_left_alone() -> None:
     watch = DepthRedrive(20)
     watch.begin(("A", "B", "C"), 0)
-    watch.observe(parsed("q,B,", "8,A,B,1.5,4,1,2,10:00:00.25,2024-01-02,"), 21 * SECOND)  # type: ignore[arg-type]
-    watch.observe(parsed("Q,C,1", "n,C,", port=1), 21 * SECOND)  # type: ignore[arg-type]
+    watch.observe(parsed("q,B,", "8,A,B,1.5,4,1,2,10:00:00.25,2024-01-02,"), 21 * SECOND)
+    watch.observe(parsed("Q,C,1", "n,C,", port=1), 21 * SECOND)
     assert watch.silent(("A", "B", "C"), 21 * SECOND) == ["C"]
     never = DepthRedrive(0)
     never.begin(("A", "B"), 0)
-    never.observe(parsed("8,A,B,1.5,4,1,2,10:00:00.25,2024-01-02,"), 50 * SECOND)  # type: ignore[arg-type]
+    never.observe(parsed("8,A,B,1.5,4,1,2,10:00:00.25,2024-01-02,"), 50 * SECOND)
     assert never.silent(("A", "B"), 50 * SECOND) == []
 
 
@@ -130,7 +131,7 @@ async def test_a_silenced_symbol_is_watched_again_without_a_fact_and_is_counted(
             "level1_port": server.simulator.addresses["level1"][1],
             "port": server.simulator.addresses["level2"][1],
         }
-        options = {"depth": "orders", "depth_redrive_seconds": 0.5, **ports}
+        options: dict[str, Any] = {"depth": "orders", "depth_redrive_seconds": 0.5, **ports}
         async with Running(None, tmp_path, ("@ESZ26", "AAPL"), **options) as it:
             await it.sink.until(lambda: it.sink.of("order_delete", symbol="@ESZ26"))
             server.simulator.silence_depth("@ESZ26")
@@ -155,7 +156,7 @@ def test_lines_by_order_drawn_at_random_mean_the_same_to_kernel_and_reference() 
         priority = chance.choice(["", str(chance.randrange(2**64)), str(2**63)])
         lines.append(f"{head},{side},{when}," if head[0] == "5" else f"{head},{side},{middle}{priority},4,{when},")
     batch = parsed(*lines)
-    rows = {row["seq"]: row for row in batch.to_pylist()}  # type: ignore[attr-defined]
+    rows = {row["seq"]: row for row in batch.to_pylist()}
     for seq, line in enumerate(lines):
         try:
             event, _ = parse_line(line.encode(), 2, ParserContext(), 0)

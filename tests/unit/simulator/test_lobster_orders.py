@@ -45,7 +45,7 @@ class Book:
         for side, price, size in self.held.values():
             sums[side][price] = sums[side].get(price, 0) + size
         asks, bids = sorted(sums["A"].items()), sorted(sums["B"].items(), reverse=True)
-        found = []
+        found: list[int] = []
         for level in range(max(len(asks), len(bids))):
             for levels in (asks, bids):
                 found += levels[level] if level < len(levels) else ()
@@ -87,7 +87,8 @@ def test_only_ids_without_an_add_and_rest_orders_are_marked() -> None:
         rows = [line.split(",") for line in file]
     added = {int(row[2]) for row in rows if row[1] == "1"}
     seen = {int(row[2]) for row in rows if row[1] in "1234"}
-    marked, plain = set(), set()
+    marked: set[int] = set()
+    plain: set[int] = set()
     for line in replay_lines([MESSAGES], depth="orders"):
         if line.port == "level2" and line.raw[:1] in (b"3", b"4", b"6"):
             parts = line.raw.decode().split(",")
