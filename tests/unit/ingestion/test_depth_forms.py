@@ -66,7 +66,7 @@ async def test_orders_of_the_simulator_arrive_as_order_events_and_none_is_lost(t
     market = GeneratedMarket(("@ESZ26", "AAPL"), rate=None, seed=4, limit=3000)
     async with serving(market, hold=3, sent_log=tmp_path / "log") as server:
         watcher = await server.level2("WOR,@ESZ26", "WOR,AAPL")
-        ports = {
+        ports: dict[str, Any] = {
             "level1_port": server.simulator.addresses["level1"][1],
             "port": server.simulator.addresses["level2"][1],
         }
@@ -127,7 +127,7 @@ async def test_a_silenced_symbol_is_watched_again_without_a_fact_and_is_counted(
 ) -> None:
     monkeypatch.setattr("pipeline_orchestrator.ingestion.reader.TELL_SECONDS", 0.05)
     async with serving(GeneratedMarket(("@ESZ26", "AAPL"), rate=2000, seed=4)) as server:
-        ports = {
+        ports: dict[str, Any] = {
             "level1_port": server.simulator.addresses["level1"][1],
             "port": server.simulator.addresses["level2"][1],
         }
