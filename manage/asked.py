@@ -47,6 +47,8 @@ def way_there(request: Request, running: Document, rows: Iterable[Document]) -> 
         words.append(f"--config {shlex.quote(wanted)}")
     if "option simulate" in names:
         wished = request.options.get("simulate")
+        if wished is not None and wished.get("replay"):
+            return f"manage_pipeline.py stop{state}"  # then start again: restart knows no --replay
         words.append("--no-simulate" if wished is None else "--simulate")
         if wished is not None and wished.get("rate") is not None:
             words.append(f"--rate {wished['rate']:g}")

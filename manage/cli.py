@@ -37,6 +37,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "simulate": ("manage.commands.simulate:simulate", "An IQFeed server that generates or replays a market."),
         "history": ("manage.commands.history:history", "Past ticks and bars from the feed's Lookup port."),
         "parse": ("manage.commands.parse:parse", "Recorded feed lines to events."),
+        "record": ("manage.commands.record:record", "The spools, or dumps of other tools, as one file."),
         "replay": ("manage.commands.replay:replay", "Recorded files through processing, to Parquet."),
     },
 }

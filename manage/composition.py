@@ -36,6 +36,8 @@ def effective_settings(request: Request) -> Settings:
     settings = with_embedded_addresses(request.settings.model_copy(update={"state_dir": str(request.state)}))
     if "simulate" not in request.options:
         return settings
+    if symbols := (request.options["simulate"] or {}).get("symbols"):  # of a replay: nothing else will come
+        settings = settings.model_copy(update={"symbols": tuple(symbols)})
     level1, level2, lookup, admin = free_ports(4)
     feed = {"host": LOOPBACK, "level1_port": level1, "port": level2, "lookup_port": lookup, "admin_port": admin}
     return with_sections(settings, {"iqfeed": feed, "market": {"calendar": "24x7"}})  # it trades at any hour

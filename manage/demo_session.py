@@ -59,9 +59,9 @@ class DemoSession:
         return code if code else Exit.THRESHOLD if differences else Exit.OK
 
     def _names(self) -> list[str]:
-        """The symbols: of a replay those its files name, else the usual ones and as many more as asked for."""
+        """The symbols: of a replay those that it has, else the usual ones and as many more as asked for."""
         if "replay" in self.wished:
-            return [Path(name).name.partition("_")[0] for name in self.wished["replay"]]
+            return list(self.wished["symbols"])
         usual = list(Settings().symbols)
         return [*usual, *(f"SIM{n:03d}" for n in range(1, self.symbols + 1))][: self.symbols]
 
@@ -133,7 +133,7 @@ class DemoSession:
 def box(settings: Settings, wished: Document) -> list[str]:
     """What is embedded, where it listens."""
     feed = settings.iqfeed
-    market = "LOBSTER replay" if "replay" in wished else f"{len(settings.symbols)} symbols, {wished['rate']} lines/s"
+    market = f"{len(settings.symbols)} symbols, {wished['rate']} lines/s" if "rate" in wished else "replay"
     rows = [
         "Demo: embedded feed, broker, stores. Not for production.",
         f"feed        simulator ({market})  {feed.host}:{feed.level1_port} and :{feed.port}",

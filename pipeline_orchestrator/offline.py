@@ -120,7 +120,7 @@ def replay_spool(
     lines_at_once: int = LINES_AT_ONCE,
     queue: Iterable[tuple[str, int]] = (),
 ) -> Summary:
-    """Spool segments, spool directories and directories of spools. Raises OSError, ValueError.
+    """Recordings, segments, spool directories and directories of spools. Raises OSError, ValueError.
 
     Segments of one instance are taken in the order given, those of several in the order of receipt (see
     flow/spool_merge.py). `queue` names orders (symbol, order id) whose place in the queue at the end is to be told.

@@ -1,4 +1,6 @@
-"""`python -m infrastructure.simulator.check_files FILE...` reads LOBSTER pairs, named by message file, and keeps none.
+"""`python -m infrastructure.simulator.check_files FILE...` reads what a replay would, and keeps none.
+
+Files are recordings, or LOBSTER pairs named by message file. stdout: the symbols of recordings, one per line.
 
 For programs that start a simulator and must stay small themselves: a day of a busy symbol takes hundreds of
 megabytes, and reading it the compiled kernels.
@@ -12,16 +14,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from infrastructure.simulator.lobster_files import load
+from infrastructure.simulator.recorded_market import watched_symbols
+from infrastructure.simulator.recording_file import is_recording
 
 REFUSED = 2
 """Exit code; the one line on stderr says why."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """0 when every pair can be replayed, else REFUSED."""
+    """0 when every file can be replayed, else REFUSED."""
     for name in argv:
         try:
-            load(Path(name))
+            path = Path(name)
+            if is_recording(path):
+                sys.stdout.writelines(f"{symbol}\n" for symbol in watched_symbols(path))
+            else:
+                load(path)
         except (OSError, ValueError, EOFError, zlib.error) as error:
             sys.stderr.write(f"{_said(error, name)}\n")
             return REFUSED

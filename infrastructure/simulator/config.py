@@ -13,6 +13,9 @@ from infrastructure.simulator.generated import GeneratedMarket
 from infrastructure.simulator.lookup_behaviour import LookupBehaviour
 from infrastructure.simulator.market import Market
 from infrastructure.simulator.pace import ConfigError, parse_rate, parse_speed
+from infrastructure.simulator.recorded_market import RecordedMarket
+from infrastructure.simulator.recorded_sessions import recorded_ports
+from infrastructure.simulator.recording_file import is_recording
 from infrastructure.simulator.replay import ReplayMarket
 from infrastructure.simulator.server import Port, admin_port, level1_port, level2_port, lookup_port
 
@@ -21,8 +24,9 @@ from infrastructure.simulator.server import Port, admin_port, level1_port, level
 class SimulatorConfig:
     """`rate` in market lines per second, None = as fast as the sockets take, 0 = idle; ports 0 = any free one.
 
-    `replay` names LOBSTER message files and replaces the generated market; `speed` = market seconds per second,
-    None = as fast as the sockets take. `hold` None = 1 for a replay and for an unpaced flow, else 0.
+    `replay` names LOBSTER message files, or one recording of the product, and replaces the generated
+    market; `speed` = market seconds per second, None = as fast as the sockets take. `hold` None = 1 for a replay and
+    for an unpaced flow, else 0.
     """
 
     host: str = "127.0.0.1"
@@ -93,6 +97,12 @@ class SimulatorConfig:
 
     def ports(self) -> list[Port]:
         """The ports to open."""
+        if self.recording is not None:
+            return [
+                *recorded_ports(self.level1_port, self.level2_port),
+                lookup_port(self.lookup_port),
+                admin_port(self.admin_port),
+            ]
         return [
             level1_port(self.level1_port),
             level2_port(self.level2_port),
@@ -100,8 +110,18 @@ class SimulatorConfig:
             admin_port(self.admin_port),
         ]
 
+    @property
+    def recording(self) -> Path | None:
+        """The recording that is played. Raises ConfigError, OSError."""
+        found = [Path(name) for name in self.replay if is_recording(Path(name))]
+        if found and len(self.replay) > 1:
+            raise ConfigError(f"{found[0]} is a recording: it is played alone, not beside other files")
+        return found[0] if found else None
+
     def market(self) -> Market:
-        """The market; reads the files of a replay. Raises ConfigError, LobsterError, FileNotFoundError."""
+        """The market; reads the files of a replay. Raises ConfigError, LobsterError, RecordingError, OSError."""
+        if (recording := self.recording) is not None:
+            return RecordedMarket(recording, speed=self.speed)
         if self.replay:
             days = [lobster_files.load(Path(name)) for name in self.replay]
             return ReplayMarket(days, speed=self.speed, by_order=self.depth == "orders")

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import click
 
-from manage.exits import CliError
 from manage.options import RATE, SOME_TIME, common
+from manage.replay_feed import check_speed, replayed
 from manage.terminal import Terminal
-
-REFUSED = 2  # exit code of check_files: the files are at fault
 
 
 @click.command()
@@ -29,7 +24,7 @@ REFUSED = 2  # exit code of check_files: the files are at fault
     default=None,
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False),
-    help="A LOBSTER message file (its order book file beside it) instead of a generated market.",
+    help="A recording, or a LOBSTER message file (its book file beside it), instead of a generated market.",
 )
 @click.option("--speed", default="1x", show_default=True, metavar="1x|10x|max", help="With --replay.")
 @click.option("--duration", type=SOME_TIME, default=None, help="End after this long. Default: Ctrl-C.")
@@ -48,51 +43,15 @@ def demo(
     Related: start --simulate, status, monitor
     """
     if replay:
-        _check_speed(speed)
+        check_speed(speed)
     from manage import prepared
 
     prepared.redis_server()
     prepared.kernels(terminal)
-    if replay:
-        _check_files(replay)
+    wished: dict[str, Any] = replayed(replay, speed) if replay else {"rate": rate}  # Any: JSON
     say = terminal.text if terminal.for_people else terminal.note
     say("Demo: starting an embedded feed, broker and stores")
     from manage.demo_session import DemoSession
 
-    wished: dict[str, Any] = {"rate": rate}  # Any: JSON
-    if replay:
-        wished = {"replay": [str(Path(replay).resolve())], "speed": speed}
     session = DemoSession(terminal, wished, count, duration, Path(state_dir).resolve() if state_dir else None)
     return session.run()
-
-
-def _check_files(message_file: str) -> None:
-    """Have a process of its own read the pair: this one becomes the supervisor, and stays without its megabytes."""
-    from pipeline_orchestrator.supervisor.child_environment import child_environment, python_command
-
-    command = python_command("infrastructure.simulator.check_files", message_file)
-    done = subprocess.run(
-        command, env=child_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    said = done.stderr.strip()
-    if done.returncode == -signal.SIGINT:
-        raise KeyboardInterrupt
-    if done.returncode == REFUSED:
-        raise click.BadParameter(said, param_hint="--replay")
-    if done.returncode:
-        last = said.rpartition("\n")[2]
-        raise CliError(
-            f"cannot check {message_file}: exit code {done.returncode}" + (f": {last}" if last else ""),
-            code="replay_check",
-            evidence={"stderr": said},
-            next_step=shlex.join(command),
-        )
-
-
-def _check_speed(speed: str) -> None:
-    from infrastructure.simulator.pace import ConfigError, parse_speed
-
-    try:
-        parse_speed(speed)
-    except ConfigError as error:
-        raise click.BadParameter(str(error), param_hint="--speed") from None

@@ -31,7 +31,12 @@ EPOCH = 1  # of the lines of a vendor's file, which has no reader
 @click.option("--features", is_flag=True, help="Features after every trade, quote and depth event.")
 @click.option("--bars", is_flag=True, help="Bars of 1 second and 1 minute.")
 @click.option("--queue", multiple=True, metavar="SYMBOL:ORDER_ID", help="Place of this order in its queue at the end.")
-@click.option("--speed", default="max", metavar="S", help="Accepted for symmetry; a replay is as fast as it can be.")
+@click.option(
+    "--speed",
+    default="max",
+    metavar="S",
+    help="Ignored: as fast as it can be. With pacing: demo --replay FILE --speed 1x.",
+)
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Directory.")
 @click.option("--overwrite", is_flag=True, help="Replace the result of an earlier run in that directory.")
 @click.option("--config", default="", metavar="FILE", help="Settings file instead of config/pipeline_config.json.")
@@ -52,11 +57,12 @@ def replay(
     color: str,
     debug: bool,
 ) -> None:
-    """Spool segments, spool directories or LOBSTER pairs to events, features, bars, books and gaps.
+    """Recordings, spool segments, spool directories or LOBSTER pairs to events, features, bars, books and gaps.
 
     \b
     manage_pipeline.py replay state/spool -o out
     manage_pipeline.py replay state/spool/0 --queue @ESZ21:648907593934 -o out
+    manage_pipeline.py replay day.rec.zst -o out
     manage_pipeline.py replay AMZN_2012-06-21_message_5.csv --books 5 -o out
 
     Without --books, --features and --bars all are written. A LOBSTER pair is named by its message file; it gives
@@ -92,6 +98,7 @@ def replay(
     words += [f"--{name}" for name in ("features", "bars") if wanted[name] and not every]
     words += [word for one in queue for word in ("--queue", one)]
     words += [*(["--config", config] if config else []), "-o", str(output), "--overwrite"]
+    recordings: dict[str, Any] = {}  # Any: JSON
     try:
         with result_directory(output, owned, overwrite=overwrite, again=shlex.join(words)) as fresh:
             prepared.kernels(terminal)
@@ -101,6 +108,7 @@ def replay(
             else:
                 from pipeline_orchestrator.offline import replay_spool
 
+                recordings = _say_recordings(terminal, files)
                 summary = replay_spool(settings, files, fresh, topics, queue=orders)
     except (ValueError, OSError) as error:
         raise CliError(str(error), code="cannot_replay", next_step="manage_pipeline.py replay --help") from error
@@ -109,6 +117,7 @@ def replay(
         "events": summary.events,
         "refused_lines": summary.refused,
         "rows": summary.rows,
+        **({"recordings": recordings} if recordings else {}),
     }
     if orders:
         document["queue"] = [
@@ -116,6 +125,18 @@ def replay(
             for (symbol, order_id), found in zip(orders, summary.queue, strict=True)
         ]
     terminal.answer(document, lambda: _text(document))
+
+
+def _say_recordings(terminal: Terminal, files: Sequence[Path]) -> dict[str, Any]:  # Any: JSON
+    """What the recordings among the files say of themselves; notes of what was lost or reordered go to stderr."""
+    from manage.commands.record import about_text
+    from pipeline_orchestrator.flow.recording import about
+
+    told = {str(path): found for path in files if path.is_file() and (found := about(path)) is not None}
+    for name, found in told.items():
+        for line in about_text(found):
+            terminal.note(f"{terminal.style('!', 'warn', error=True)} {name}: {line}")
+    return told
 
 
 def replay_lobster(settings: Settings, messages: Sequence[Path], directory: Path, topics: Sequence[str]) -> Summary:

@@ -51,19 +51,21 @@ def simulate(terminal: Terminal, **flags: Any) -> None:  # Any: click values
 
     \b
     manage_pipeline.py simulate --symbols AAPL,MSFT --rate 5000
+    manage_pipeline.py simulate --replay day.rec.zst --speed 10x --hold 2
     manage_pipeline.py simulate --replay AMZN_2012-06-21_message_5.csv --speed max --sent-log sent.tsv
     """
     import asyncio
 
     from infrastructure.simulator.lobster_files import LobsterError
     from infrastructure.simulator.pace import ConfigError
+    from infrastructure.simulator.recording_file import RecordingError
     from manage import prepared
 
     prepared.kernels(terminal)
     try:
         config, seconds = _config(flags)
         document = asyncio.run(_serve(terminal, config, seconds))
-    except (ConfigError, LobsterError) as error:
+    except (ConfigError, LobsterError, RecordingError) as error:
         raise CliError(
             str(error), exit_code=Exit.USAGE, code="usage", next_step="manage_pipeline.py simulate --help"
         ) from error

@@ -11,6 +11,7 @@ import click
 from manage.exits import Exit
 from manage.interrupts import nothing_started
 from manage.options import DURATION, common, pipeline, simulated_rate
+from manage.replay_feed import check_speed, replayed
 from manage.terminal import Terminal
 
 
@@ -24,6 +25,14 @@ from manage.terminal import Terminal
     callback=simulated_rate,
     help="With --simulate: messages per second. Default: the simulator's.",
 )
+@click.option(
+    "--replay",
+    default=None,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    help="With --simulate: play a recording (or a LOBSTER pair, by its message file); its symbols are watched.",
+)
+@click.option("--speed", default="1x", show_default=True, metavar="1x|10x|max", help="With --replay.")
 @click.option("--timeout", type=DURATION, default=None, help="How long to wait until ready. Default: the settings'.")
 @click.option("--no-wait", is_flag=True, help="Return once the daemon answers.")
 @pipeline
@@ -36,6 +45,8 @@ def start(
     foreground: bool,
     simulate: bool,
     rate: float | None,
+    replay: str | None,
+    speed: str,
     timeout: float | None,
     no_wait: bool,
     state: Path,
@@ -45,10 +56,15 @@ def start(
     \b
     manage_pipeline.py start
     manage_pipeline.py start --simulate
+    manage_pipeline.py start --simulate --replay day.rec.zst --speed 10x
     Related: stop, restart, status, demo
     """
     if rate is not None and not simulate:
         raise click.UsageError("--rate goes with --simulate")
+    if replay and (not simulate or rate is not None):
+        raise click.UsageError("--replay goes with --simulate, and without --rate")
+    if replay:
+        check_speed(speed)
     with nothing_started(state):
         terminal.note("- checking settings" + ("" if no_validate else " and services"))
         from manage import starting
@@ -56,6 +72,8 @@ def start(
 
         loaded = load_settings(config, state_flag)
         options: dict[str, Any] = {"simulate": {"rate": rate}} if simulate else {}  # Any: JSON
+        if replay:
+            options = {"simulate": replayed(replay, speed)}
         request = starting.request_of(loaded, options, foreground=foreground)
         limit = timeout if timeout is not None else loaded.settings.performance.startup_timeout_seconds
         running = starting.found_running(terminal, request)

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline_orchestrator.flow.spool_format import FACT_PORT, Frame, decode_header, iter_segment, read_segment
+from pipeline_orchestrator.flow.recording import instances_of, read_recording
+from pipeline_orchestrator.flow.spool_format import FACT_PORT, Frame, SegmentHeader
 
 WINDOW_US = 1_000_000
 _WATCHES = (b'{"kind":"subscribed"', b'{"kind":"unsubscribed"')
@@ -34,36 +35,38 @@ class _Step(NamedTuple):
 
 
 def runs_of(segments: Iterable[Path], lines_at_once: int) -> Iterator[Run]:
-    """Segments as runs of about so many lines; those of one instance in the order given.
+    """Segments and recordings as runs of about so many lines; those of one instance in the order given.
 
-    Raises OSError, ValueError for a file that is no segment.
+    Raises OSError, ValueError for a file that is neither, or a recording that is not whole.
     """
     by_instance: dict[int, list[Path]] = {}
     for path in segments:
-        header = decode_header(read_segment(path))
-        if header is None:
-            raise ValueError(f"{path} is no segment of a spool")
-        by_instance.setdefault(header.instance, []).append(path)
-    steps = [_steps(by_instance[instance]) for instance in sorted(by_instance)]
+        for instance in instances_of(path):
+            by_instance.setdefault(instance, []).append(path)
+    steps = [_steps(instance, by_instance[instance]) for instance in sorted(by_instance)]
     if len(steps) == 1:
         yield from _cut(steps[0], lines_at_once)
     else:
         yield from _gathered(heapq.merge(*steps, key=lambda step: step.time_us), lines_at_once)
 
 
-def _steps(segments: Sequence[Path]) -> Iterator[_Step]:
-    """The frames of one instance; the parser goes on from one segment to the next where nothing lies between."""
+def _steps(instance: int, segments: Sequence[Path]) -> Iterator[_Step]:
+    """The frames of one instance; the parser goes on from one section to the next where nothing lies between."""
     after: tuple[int, int] | None = None
     time_us = 0
+    state: dict[str, Any] | None = None
+    mine = False
     for path in segments:
-        header = decode_header(read_segment(path))
-        assert header is not None
-        state = None if after == (header.epoch, header.next_seq) else header.state
-        after = (header.epoch, header.next_seq)
-        for frame in iter_segment(path):
-            time_us = max(time_us, frame.recv_us)
-            yield _Step(time_us, frame, state)
-            state, after = None, (frame.epoch, frame.first_seq + frame.count)
+        for item in read_recording(path):
+            if isinstance(item, SegmentHeader):
+                mine = item.instance == instance
+                if mine:
+                    state = None if after == (item.epoch, item.next_seq) else item.state
+                    after = (item.epoch, item.next_seq)
+            elif mine:
+                time_us = max(time_us, item.recv_us)
+                yield _Step(time_us, item, state)
+                state, after = None, (item.epoch, item.first_seq + item.count)
 
 
 def _gathered(steps: Iterable[_Step], lines_at_once: int) -> Iterator[Run]:

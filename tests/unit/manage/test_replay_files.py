@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from config.paths import PROJECT_ROOT
-from manage import cli
-from manage.commands import demo
+from manage import cli, replay_feed
 
 PROGRAM = """
 import sys
@@ -64,10 +63,10 @@ def test_ctrl_c_during_the_check_is_an_interruption(monkeypatch: pytest.MonkeyPa
         lambda *_: [sys.executable, "-c", program],
     )
     with pytest.raises(KeyboardInterrupt):
-        demo._check_files("x")
+        replay_feed.check_files("x")
 
 
 def test_both_sides_agree_on_the_exit_code() -> None:
     from infrastructure.simulator import check_files
 
-    assert demo.REFUSED == check_files.REFUSED
+    assert replay_feed.REFUSED == check_files.REFUSED

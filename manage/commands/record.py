@@ -1,0 +1,199 @@
+"""`record`: what the spools hold, or raw dumps of other tools, as one file that `replay` and the simulator read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from manage.exits import CliError, Exit
+from manage.options import pipeline, warn_of_variables
+from manage.terminal import Terminal
+
+if TYPE_CHECKING:
+    from pipeline_orchestrator.flow.recording import Contents
+    from pipeline_orchestrator.ingestion.spool_export import Missing
+
+Document = dict[str, Any]  # JSON
+HELP = "manage_pipeline.py record --help"
+
+
+class InstantType(click.ParamType[int]):
+    """A point in time as microseconds UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # Any: click
+        from manage.times import instant_us
+
+        if isinstance(value, int):
+            return value
+        try:
+            return instant_us(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@click.option("--from", "begin", type=InstantType(), metavar="T", help="Received at or after T. Default: all kept.")
+@click.option("--to", "end", type=InstantType(), metavar="T", help="Received before T. Default: now.")
+@click.option("--import", "imports", multiple=True, metavar="PORT=FILE",
+              help="A raw dump of level1 or level2 instead of the spools; once per port.")  # fmt: skip
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="The recording; compressed when the name ends in .zst.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace FILE.")
+@click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
+@click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colour in output.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@pipeline
+def record(
+    state: Path,
+    begin: int | None,
+    end: int | None,
+    imports: tuple[str, ...],
+    output: Path,
+    overwrite: bool,
+    as_json: bool,
+    color: str,
+    debug: bool,
+    **_: Any,  # Any: options of `pipeline` that are not used here
+) -> int:
+    """Export the spools of a running or stopped pipeline, or import raw dumps of a feed's ports.
+
+    \b
+    manage_pipeline.py record -o all.rec.zst
+    manage_pipeline.py record --from 2026-03-02T14:30:00Z --to 2026-03-02T21:00:00Z -o day.rec.zst
+    manage_pipeline.py record --import level1=l1.txt --import level2=l2.txt -o day.rec
+    Related: replay, simulate --replay, start --simulate --replay
+
+    T is RFC 3339 (UTC where it names no zone), or 10m for ten minutes ago. Exit code 1: FILE is written, but of the
+    range lines are missing (removed by retention, or damaged); they are named with their identities.
+    """
+    terminal = Terminal(output_format="json" if as_json else "", color=color, debug=debug)
+    click.get_current_context().find_root().obj = terminal
+    if imports and (begin is not None or end is not None):
+        raise click.UsageError("--from and --to choose from the spools; an import takes whole files")
+    if begin is not None and end is not None and begin >= end:
+        raise click.UsageError("--from is not before --to")
+    dumps = _dumps(imports)
+    if output.exists() and not overwrite:
+        raise CliError(f"{output} exists", exit_code=Exit.USAGE, code="exists", next_step="add --overwrite")
+    from manage import prepared
+
+    warn_of_variables(terminal)
+    prepared.kernels(terminal)
+    document = _import(dumps, output) if dumps else _export(state, begin, end, output)
+    for row in document["missing"]:
+        terminal.note(f"{terminal.style('!', 'warn', error=True)} missing: {missing_text(row)}")
+    terminal.answer(document, lambda: _text(document))
+    return Exit.FAILED if document["missing"] else Exit.OK
+
+
+def _dumps(imports: tuple[str, ...]) -> dict[str, Path]:
+    from pipeline_orchestrator.ingestion.recording_import import PORTS_OF_DUMPS
+
+    dumps: dict[str, Path] = {}
+    for named in imports:
+        port, _, name = named.partition("=")
+        if port not in PORTS_OF_DUMPS or not name:
+            raise click.BadParameter(f"{named!r}: write level1=FILE or level2=FILE", param_hint="--import")
+        if port in dumps:
+            raise click.BadParameter(
+                f"{port} is named twice; a recording takes one file per port", param_hint="--import"
+            )
+        if not Path(name).is_file():
+            raise click.BadParameter(f"{name} is not a file", param_hint="--import")
+        dumps[port] = Path(name)
+    return dumps
+
+
+def _export(state: Path, begin: int | None, end: int | None, output: Path) -> Document:
+    from manage.times import instant_text
+    from pipeline_orchestrator.flow.recording import RecordingWriter
+    from pipeline_orchestrator.ingestion.spool_export import Span, export, spools
+
+    found = spools(state)
+    if not found:
+        raise CliError(
+            f"no spool in {state / 'spool'}",
+            code="no_spool",
+            next_step="manage_pipeline.py record --state-dir DIR    (the pipeline's state directory)",
+        )
+    asked = {"from": instant_text(begin), "to": instant_text(end)}
+    order = "as read" if len(found) == 1 else "one instance after another, each as read"
+    told = {"made_by": "record", "order": order, "instances": list(found), **asked}
+    with RecordingWriter(output, told) as writer:
+        missing = export(found, Span(begin, end), writer)
+        if not writer.contents.frames:
+            raise CliError(
+                f"the spools in {state / 'spool'} hold nothing of that range",
+                code="empty",
+                evidence={**asked, "missing": [row.document() for row in missing]},
+                next_step="manage_pipeline.py record -o FILE    (without --from and --to: all that is kept)",
+            )
+        return _finish(writer.contents, writer.finish, output, told, missing)
+
+
+def _import(dumps: dict[str, Path], output: Path) -> Document:
+    from pipeline_orchestrator.flow.recording import RecordingWriter
+    from pipeline_orchestrator.ingestion.recording_import import GUESSED, import_dumps, order_of
+
+    sources = [{"port": port, "file": path.name, "bytes": path.stat().st_size} for port, path in dumps.items()]
+    told = {"made_by": "import", "order": order_of(dumps), "receipt": GUESSED, "sources": sources}
+    with RecordingWriter(output, told) as writer:
+        lines = import_dumps(dumps, writer)
+        if not lines.total():
+            raise CliError(f"no line in {', '.join(map(str, dumps.values()))}", code="empty", next_step=HELP)
+        return _finish(writer.contents, writer.finish, output, told, [])
+
+
+def _finish(contents: Contents, finish: Any, output: Path, told: Document, missing: list[Missing]) -> Document:
+    from manage.times import instant_text
+
+    rows = [row.document() for row in missing]
+    finish({"missing": rows})
+    return {
+        "file": str(output),
+        "file_bytes": output.stat().st_size,
+        "frames": contents.frames,
+        "lines": contents.lines,
+        "facts": contents.facts,
+        "bytes": contents.bytes,
+        "first_received": instant_text(contents.first_us),
+        "last_received": instant_text(contents.last_us),
+        "instances": contents.instances,
+        "recording": told,
+        "missing": rows,
+    }
+
+
+def missing_text(row: Document) -> str:
+    """A missing range for people: from the first missing identity up to, not including, the next kept one."""
+    count = "" if row["count"] is None else f" ({row['count']:,} lines and facts)"
+    detail = f", {row['detail']}" if row["detail"] else ""
+    begin = row["first"] or "the oldest"
+    end = f"up to before {row['next']}" if row["next"] else "to the end"
+    return f"instance {row['instance']}: from {begin} {end}{count}: {row['cause']}{detail}"
+
+
+def about_text(told: Document) -> list[str]:
+    """What a recording says of itself, for people; nothing where all is as it was read."""
+    lines = []
+    if told.get("made_by") == "import":
+        names = ", ".join(f"{row['port']} from {row['file']}" for row in told.get("sources", ()))
+        lines.append(f"imported: {names}; {told.get('order')}; {told.get('receipt')}")
+    elif len(told.get("instances", ())) > 1:
+        lines.append(f"recorded from instances {', '.join(map(str, told['instances']))}: {told.get('order')}")
+    return lines + [f"missing: {missing_text(row)}" for row in told.get("end", {}).get("missing", ())]
+
+
+def _text(document: Document) -> str:
+    lines = [
+        f"{document['file']}   {document['file_bytes']:,} bytes",
+        f"  {document['lines']:,} lines, {document['facts']:,} facts in {document['frames']:,} frames, "
+        f"{document['bytes']:,} bytes unpacked",
+        f"  received {document['first_received'] or 'unknown'} to {document['last_received'] or 'unknown'}",
+        f"  instances {', '.join(map(str, document['instances']))}",
+    ]
+    return "\n".join(lines + [f"  {line}" for line in about_text(document["recording"])])
