@@ -68,9 +68,9 @@ class Feed:
         self.lines("level2", f"T,20210604 {at}", f"8,{self.symbol},B,250.{step % 100:02},7,1,4,{at}.6,2021-06-04,")
 
 
-def life(state: Path, instance: int, begin: int, seconds: int) -> None:
+def life(state: Path, instance: int, begin: int, seconds: int, *, segment_bytes: int = 2500) -> None:
     """One epoch of so many seconds."""
-    with Feed(state, instance, at=begin) as feed:
+    with Feed(state, instance, at=begin, segment_bytes=segment_bytes) as feed:
         feed.connect()
         for step in range(begin, begin + seconds):
             feed.second(step)
