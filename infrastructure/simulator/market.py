@@ -56,6 +56,11 @@ class Rows:
         return bool(self.level1.shape[0] or self.level2.shape[0] or self.orders.shape[0])
 
 
+@dataclass(frozen=True, slots=True)
+class ReadyRows(Rows):
+    """Lines that need no rendering: where each lies in the market's bytes. Columns: see recorded_lines.py."""
+
+
 NOTHING: Final = Rows(
     np.zeros((0, c.LEVEL1_COLUMNS), dtype=np.int64),
     np.zeros((0, c.LEVEL2_COLUMNS), dtype=np.int64),

@@ -17,7 +17,7 @@ import numpy as np
 from infrastructure.simulator import columns as c
 from infrastructure.simulator.eastern import clock_text
 from infrastructure.simulator.fields import DEFAULT_FIELDS
-from infrastructure.simulator.market import BATCH_LINES, Books, Int64s, Names, Rows
+from infrastructure.simulator.market import BATCH_LINES, Books, Int64s, Names, ReadyRows, Rows
 from infrastructure.simulator.recorded_lines import COLUMNS, line_table, symbols_in
 from infrastructure.simulator.recording_file import Piece, RecordingError, declared, facts, pieces
 from infrastructure.simulator.render import Bytes
@@ -101,7 +101,7 @@ class RecordedMarket:
             return self._heartbeat(now_ns)
         limit = None if self.speed is None else int((now_ns - self._zero_ns) / 1000 * self.speed)
         if limit is None and not room:
-            return Rows(_NOTHING, _NOTHING)
+            return ReadyRows(_NOTHING, _NOTHING)
         rows = self._take(limit)
         if rows:
             self._said_ns = now_ns
@@ -142,7 +142,7 @@ class RecordedMarket:
         for port, parts in taken.items():
             self.data[port] = np.frombuffer(b"".join(parts), dtype=np.uint8)
             tables.append(line_table(self.data[port], self._index) if parts else _NOTHING)
-        return Rows(*tables)
+        return ReadyRows(*tables)
 
     def _read_clock_and_layout(self, piece: Piece) -> None:
         self._clock_us = newest_clock(piece.raw) or self._clock_us
@@ -150,7 +150,7 @@ class RecordedMarket:
 
     def _heartbeat(self, now_ns: int) -> Rows:
         if self._clock_us is None or now_ns - self._said_ns < SECOND_NS:
-            return Rows(_NOTHING, _NOTHING)
+            return ReadyRows(_NOTHING, _NOTHING)
         seconds = (now_ns - self._said_ns) // SECOND_NS if self._said_ns else 1
         self._said_ns = now_ns if not self._said_ns else self._said_ns + seconds * SECOND_NS
         if self.finished:
@@ -160,7 +160,7 @@ class RecordedMarket:
             self.data[port] = np.frombuffer(b"T," + clock_text(self._clock_us).encode() + end, dtype=np.uint8)
             tables.append(line_table(self.data[port], self._index))
         self.layout_before = self.layout
-        return Rows(*tables)
+        return ReadyRows(*tables)
 
 
 def newest_clock(raw: bytes) -> int | None:

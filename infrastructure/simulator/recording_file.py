@@ -56,12 +56,9 @@ class Fact(NamedTuple):
 
 
 def is_recording(path: Path) -> bool:
-    """Whether a file begins like a recording or a segment, compressed or not. Raises OSError."""
-    with _open(path) as stream:
-        try:
-            return bool(stream.read(len(MAGIC)) == MAGIC)
-        except zstandard.ZstdError:
-            return False
+    """Whether a file begins like a recording or a segment; every file of zstd counts as one. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)).startswith((MAGIC, ZSTD_MAGIC))
 
 
 def pieces(path: Path) -> Iterator[Piece]:
@@ -170,7 +167,7 @@ def _sections(path: Path, stream: Any) -> Iterator[dict[str, Any] | _Frame]:  # 
             yield header
             continue
         if recorded is None:
-            raise RecordingError(f"{path} is no recording")
+            raise RecordingError(f"{path} is no recording, or one that is not whole")
         if len(head) < _FRAME.size:
             break
         length, crc, instance, port, flags, epoch, seq, count, recv_ns = _FRAME.unpack(head)

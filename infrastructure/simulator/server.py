@@ -19,7 +19,7 @@ from typing import Any, Final
 from infrastructure.simulator import admin, level1, level2, lookup_session
 from infrastructure.simulator.connection import Connection
 from infrastructure.simulator.feed import Behaviour, Feed
-from infrastructure.simulator.market import Market, Rows
+from infrastructure.simulator.market import Market, ReadyRows, Rows
 from infrastructure.simulator.sent_log import SentLog
 from infrastructure.simulator.session import Session
 
@@ -246,8 +246,9 @@ class Simulator:
                 await self._wake.wait()
 
     def _deliver(self, rows: Rows) -> None:
-        self.feed.history.take(rows.level1)
-        self._tell_of_full_history()
+        if not isinstance(rows, ReadyRows):  # a recording's lines are not taken apart: it has no history
+            self.feed.history.take(rows.level1)
+            self._tell_of_full_history()
         self.feed.cut_windows(rows.level2)
         for session in list(self.feed.sessions):
             session.deliver(rows)

@@ -61,7 +61,7 @@ def _steps(instance: int, segments: Sequence[Path]) -> Iterator[_Step]:
             if isinstance(item, SegmentHeader):
                 mine = item.instance == instance
                 if mine:
-                    state = None if after == (item.epoch, item.next_seq) else item.state
+                    state = state if after == (item.epoch, item.next_seq) else item.state
                     after = (item.epoch, item.next_seq)
             elif mine:
                 time_us = max(time_us, item.recv_us)

@@ -57,7 +57,7 @@ def about_symbols(lines: Lines) -> dict[tuple[str, bytes], list[bytes]]:
 @asynccontextmanager
 async def playing(path: Path, speed: float | None, hold: int = 2) -> AsyncIterator[Simulator]:
     config = SimulatorConfig(
-        level1_port=0, level2_port=0, admin_port=0, replay=(str(path),), speed=speed, hold=hold
+        level1_port=0, level2_port=0, lookup_port=0, admin_port=0, replay=(str(path),), speed=speed, hold=hold
     )  # fmt: skip
     server = Simulator(config.market(), config.ports(), hold=config.held)
     await server.open()
