@@ -23,6 +23,29 @@ def eastern_us(utc_ns: int | None = None) -> int:
     return utc // 1000 + int(offset.total_seconds()) * SECOND_US
 
 
+def offset_us(utc_us: int) -> int:
+    """Eastern wall clock minus UTC at an instant."""
+    offset = datetime.fromtimestamp(utc_us // SECOND_US, tz=UTC).astimezone(NEW_YORK).utcoffset()
+    assert offset is not None
+    return int(offset.total_seconds()) * SECOND_US
+
+
+def next_change_us(utc_us: int) -> int:
+    """The first instant after `utc_us` at which the offset is another, found by halves: at most a year ahead."""
+    low, high = utc_us, utc_us
+    while offset_us(high) == offset_us(utc_us):
+        low, high = high, high + 7 * DAY_US
+        if high > utc_us + 366 * DAY_US:
+            return high  # a zone that changes no more
+    while high - low > 1:
+        middle = (low + high) // 2
+        if offset_us(middle) == offset_us(utc_us):
+            low = middle
+        else:
+            high = middle
+    return high
+
+
 def midnight_us(day: date) -> int:
     """Midnight of a day on that clock."""
     return (day.toordinal() - _EPOCH_DAY) * DAY_US

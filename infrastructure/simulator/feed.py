@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -130,9 +131,12 @@ class Feed:
         if levels and levels not in self._windows:
             self._windows[levels] = Window(self.market, levels)
 
-    def cut_windows(self, level2: Int64s) -> None:
+    def cut_windows(self, level2: Int64s, reset: Sequence[int] = ()) -> None:
         """Bring every window up to a new batch; once per batch, before any session gets it."""
         self._cuts = {levels: window.cut(level2) for levels, window in self._windows.items()}
+        for window in self._windows.values():
+            for symbol in reset:
+                window.reset(symbol)
 
     def depth_rows(self, level2: Int64s, levels: int) -> Int64s:
         """The depth rows of the newest batch cut to `levels`."""

@@ -82,6 +82,10 @@ class Level1Session(Session):
         }
 
     def deliver(self, rows: Rows) -> None:
+        if self.feed.connected:
+            for symbol, line in rows.corrections:
+                if self._watch[symbol]:
+                    self.say(line, symbol)
         if rows.level1.shape[0]:
             self._send(rows.level1, self._watch if self.feed.connected else self._nothing)
 

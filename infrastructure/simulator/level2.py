@@ -70,6 +70,8 @@ class Level2Session(Session):
         table = self._mixed(rows)
         if table.shape[0]:
             self._send(table, self._all if self.feed.connected else self._nothing)
+        for symbol in rows.reset:
+            self.clear(self.feed.names.symbols[symbol], "BA")
 
     def upstream(self, up: bool) -> None:
         self.say_upstream()

@@ -46,14 +46,20 @@ class Rows:
     """One batch: views that hold until the market's next call. Columns: see columns.py.
 
     `level2` and `orders` are the same depth by price level and by order; each has every clock row.
+
+    `corrections` are (symbol, `C` line) and come before all rows. `reset` names symbols whose depth begins anew with
+    this batch: watchers are told to clear it and get its state after the batch, so no depth row of theirs is in it.
     """
 
     level1: Int64s
     level2: Int64s
     orders: Int64s = field(default_factory=lambda: np.zeros((0, c.LEVEL2_COLUMNS), dtype=np.int64))
+    corrections: tuple[tuple[int, str], ...] = ()
+    reset: tuple[int, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.level1.shape[0] or self.level2.shape[0] or self.orders.shape[0])
+        shapes = self.level1.shape[0] or self.level2.shape[0] or self.orders.shape[0]
+        return bool(shapes or self.corrections or self.reset)
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,7 +249,7 @@ class Simulator:
         if not isinstance(rows, ReadyRows):  # a recording's lines are not taken apart: it has no history
             self.feed.history.take(rows.level1)
             self._tell_of_full_history()
-        self.feed.cut_windows(rows.level2)
+        self.feed.cut_windows(rows.level2, rows.reset)
         for session in list(self.feed.sessions):
             session.deliver(rows)
 

@@ -14,6 +14,8 @@ import numpy as np
 from infrastructure.simulator import columns as c
 from infrastructure.simulator.market import Int64s, Market
 
+_HALF_HOUR_US = 1800 * c.SECOND_US
+
 
 class Summaries:
     """Makes summary rows from a market's state between two batches."""
@@ -26,7 +28,9 @@ class Summaries:
         """One SUMMARY row; a table of one row."""
         row = self.market.state[symbol].copy()
         newest = c.ASK_TIME if row[c.ASK_TIME] > row[c.BID_TIME] else c.BID_TIME
-        stamp = max(int(row[newest]), int(self._stamps[symbol, 0]) + 1)
+        if row[newest] - row[c.TIME] > _HALF_HOUR_US:  # stamped before the wall clock was set back
+            newest = c.BID_TIME if newest == c.ASK_TIME else c.ASK_TIME
+        stamp = self._stamp(symbol, 0, int(row[newest]))
         self._stamps[symbol, 0] = row[newest] = row[c.TIME] = stamp
         row[c.KIND], row[c.SYM], row[c.SRC] = c.SUMMARY, symbol, 0
         row[c.CONTENTS] = _contents(row)
@@ -36,7 +40,7 @@ class Summaries:
     def level2(self, symbol: int, levels: int) -> Int64s:
         """LEVEL_SUMMARY rows, bids then asks, best first, `levels` a side (0 = all); may be empty."""
         books = self.market.books
-        stamp = max(int(self.market.book_times[symbol]), int(self._stamps[symbol, 1]) + 1)
+        stamp = self._stamp(symbol, 1, int(self.market.book_times[symbol]))
         parts = []
         for side in (c.BID, c.ASK):
             n = int(books.levels[symbol, side])
@@ -59,10 +63,15 @@ class Summaries:
         if table is None:
             return None
         table = table[np.lexsort((table[:, c.MAKER], table[:, c.ORDER_ID]))]
-        stamp = max(int(self.market.book_times[symbol]), int(self._stamps[symbol, 2]) + 1)
+        stamp = self._stamp(symbol, 2, int(self.market.book_times[symbol]))
         table[:, c.TIME] = stamp + np.arange(len(table))
         self._stamps[symbol, 2] = stamp + max(0, len(table) - 1)
         return table
+
+    def _stamp(self, symbol: int, form: int, at: int) -> int:
+        """`at`, or one more than the newest stamp where that is not earlier; an hour back is the clock set back."""
+        before = int(self._stamps[symbol, form])
+        return at if before - at > _HALF_HOUR_US else max(at, before + 1)
 
 
 def _contents(row: Int64s) -> int:

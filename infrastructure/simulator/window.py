@@ -19,6 +19,7 @@ assert _COLUMNS == c.VERSION, "columns.py changed: see its docstring"
 KIND, SYM, SRC, ORD, TIME = c.KIND, c.SYM, c.SRC, c.ORD, c.TIME
 SIDE, PRICE, SIZE, COUNT, BID = c.SIDE, c.PRICE, c.SIZE, c.COUNT, c.BID
 CLOCK, LEVEL_SET, LEVEL_DELETE = c.CLOCK, c.LEVEL_SET, c.LEVEL_DELETE
+HALF_HOUR_US = 1800 * c.SECOND_US
 
 
 class Window:
@@ -28,18 +29,22 @@ class Window:
         if levels < 1:
             raise ValueError(f"levels is {levels}, must be 1 or more")
         self.levels = levels
+        self._market = market
         # One place more than the market keeps: inside a batch a new level may come before the old one goes.
-        depth = market.books.price.shape[2]
-        self._books = Books.empty(len(market.names.symbols), 2 * depth)
-        for mine, theirs in (
-            (self._books.price, market.books.price),
-            (self._books.size, market.books.size),
-            (self._books.count, market.books.count),
-        ):
-            mine[:, :, :depth] = theirs
-        self._books.levels[:] = market.books.levels
+        self._books = Books.empty(len(market.names.symbols), 2 * market.books.price.shape[2])
+        for symbol in range(len(market.names.symbols)):
+            self.reset(symbol)
         self._stamps: Int64s = market.book_times.copy() - 1
         self._out: Int64s = np.zeros((0, c.LEVEL2_COLUMNS), dtype=np.int64)
+
+    def reset(self, symbol: int) -> None:
+        """Begin anew with the book of a symbol as the market has it."""
+        theirs, mine = self._market.books, self._books
+        depth = theirs.price.shape[2]
+        mine.price[symbol, :, :depth] = theirs.price[symbol]
+        mine.size[symbol, :, :depth] = theirs.size[symbol]
+        mine.count[symbol, :, :depth] = theirs.count[symbol]
+        mine.levels[symbol] = theirs.levels[symbol]
 
     def cut(self, table: Int64s) -> Int64s:
         """The depth rows of a batch as this window shows them; a view that holds until the next call."""
@@ -55,6 +60,8 @@ def _emit(
     out: Int64s, n: int, like: npt.NDArray[np.int64], kind: int, price: int, size: int, count: int, stamps: Int64s
 ) -> int:
     row = out[n]
+    if stamps[like[SYM]] - like[TIME] > HALF_HOUR_US:
+        stamps[like[SYM]] = like[TIME] - 1  # the wall clock was set back
     stamp = max(like[TIME], stamps[like[SYM]] + 1)
     stamps[like[SYM]] = stamp
     row[KIND], row[SYM], row[SRC], row[ORD], row[TIME] = kind, like[SYM], like[SRC], like[ORD], stamp
