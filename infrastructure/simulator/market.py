@@ -54,8 +54,8 @@ class Rows:
     level1: Int64s
     level2: Int64s
     orders: Int64s = field(default_factory=lambda: np.zeros((0, c.LEVEL2_COLUMNS), dtype=np.int64))
-    corrections: tuple[tuple[int, str], ...] = ()
-    reset: tuple[int, ...] = ()
+    corrections: tuple[tuple[int, str], ...] = field(default=(), kw_only=True)
+    reset: tuple[int, ...] = field(default=(), kw_only=True)
 
     def __bool__(self) -> bool:
         shapes = self.level1.shape[0] or self.level2.shape[0] or self.orders.shape[0]
