@@ -5,6 +5,7 @@ Unknown keys are errors everywhere (`extra="forbid"`). Reading files and environ
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -21,6 +22,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from config import symbols as symbol_names
 from config.durations import seconds
 from config.split import faults
+from config.variables import nearest
 
 Symbol = Annotated[str, AfterValidator(symbol_names.normal)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -36,6 +38,22 @@ def _books(text: str) -> str:
     return text if text in {"change", "off"} else _duration(text)
 
 
+PROTOCOLS = ("6.2", "6.1", "6.0", "5.2", "5.1", "5.0")
+
+
+def _protocol(text: str) -> str:
+    if text in PROTOCOLS:
+        return text
+    if re.fullmatch(r"[0-4](\.[0-9]+)?", text):
+        raise ValueError(
+            f"protocol {text} cannot be served: before 5.0 Level 1 has no field list, so its lines have no date and no"
+            " tick id, and depth comes as U lines; the oldest that can is 5.0"
+        )
+    near = nearest(text, PROTOCOLS) or PROTOCOLS[0]
+    raise ValueError(f"{text!r} is not one of {', '.join(PROTOCOLS)}; did you mean {near}?")
+
+
+Protocol = Annotated[str, AfterValidator(_protocol)]  # of IQFeed
 Duration = Annotated[str, AfterValidator(_duration)]  # as written; durations.seconds() gives the number
 
 
@@ -56,7 +74,7 @@ class IQFeedConfig(Section):
     username: str = ""
     password: SecretStr = SecretStr("")
     password_file: str = ""
-    protocol: Literal["6.2"] = "6.2"
+    protocol: Protocol = "6.2"  # asked for on every connection; before 6.2 depth comes per participant, from w<symbol>
     level1: bool = True
     level2: bool = True
     depth: Literal["levels", "orders"] = "levels"  # form of Level 2: by price level (WPL) or by order (WOR)

@@ -138,7 +138,7 @@ class DemoPipeline(SupervisedPipeline):
         before = (-1, -1)
         while time.monotonic() - began < SETTLE_SECONDS and time.monotonic() - moved < STILL_SECONDS:
             spooled = await asyncio.to_thread(count_spool, self.request.state)
-            stored = await self._count("SELECT count() + (SELECT count() FROM dlq) FROM events")
+            stored = await self._count("SELECT countIf(idx = 0) + (SELECT count() FROM dlq) FROM events")
             features = await self._count("SELECT count() FROM features")
             arrived = stored == spooled.lines - spooled.clock + spooled.facts
             if arrived and features == await self._count(FEATURES_DUE) and await self._cache_agrees():

@@ -57,19 +57,21 @@ def parse(file: Path, port: str, output_format: str, out: Path | None) -> None:
 
     prepared.kernels(Terminal())
     kinds: Counter[str] = Counter()
+    read = 0
     refused: Counter[str] = Counter()
     try:
         with ExitStack() as stack:
             write = _writer(stack, output_format, out, file)
             for rows, dead in _batches(file, port):
                 kinds.update(rows.column("kind").to_pylist())
+                read += rows.column("idx").to_pylist().count(0)  # a line makes one event, an old depth line two
                 for letter in dead:
                     refused[letter.reason] += 1
                     click.echo(_refusal(file, letter), err=True)
                 write(rows)
     except BrokenPipeError:  # the reader has seen enough (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    lines = kinds.total() + refused.total()
+    lines = read + refused.total()
     parts = [", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "none"]
     if refused:
         parts.append("refused: " + ", ".join(f"{count} {reason}" for reason, count in sorted(refused.items())))

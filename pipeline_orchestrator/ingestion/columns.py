@@ -49,11 +49,12 @@ NARROW: Final = (
     "order_count",
     "precision",
     "correction",
+    "idx",
 )
 W_EPOCH, W_SEQ, W_RECV, W_TIME, W_PRICE, W_SIZE, W_BID, W_BID_SIZE, W_ASK, W_ASK_SIZE = range(10)
 W_TICK_ID, W_VOLUME, W_ORDER_ID, W_PRIORITY = range(10, 14)
 N_INSTANCE, N_PORT, N_KIND, N_SYMBOL, N_DATE, N_SIDE, N_BASIS, N_CENTER, N_CONDITIONS = range(9)
-N_AGGRESSOR, N_MMID, N_ORDER_COUNT, N_PRECISION, N_CORRECTION = range(9, 14)
+N_AGGRESSOR, N_MMID, N_ORDER_COUNT, N_PRECISION, N_CORRECTION, N_IDX = range(9, 15)
 
 # Bitmaps: wide columns at their index, narrow ones behind them, then the two that have no numbers.
 B_NARROW: Final = len(WIDE)
@@ -102,6 +103,16 @@ def make_columns(pool: BlockPool, rows: int, raw_bytes: int) -> Columns:
         block[ends[2] : ends[3]].view(np.int32),
         block[ends[3] : ends[4]],
     )
+
+
+def enlarged(pool: BlockPool, columns: Columns, rows: int, raw_bytes: int, most: int) -> Columns:
+    """The first `rows` rows and `raw_bytes` bytes of raw in columns with room for `most` rows."""
+    larger = make_columns(pool, most, len(columns.raw))
+    larger.wide[:, :rows], larger.narrow[:, :rows] = columns.wide[:, :rows], columns.narrow[:, :rows]
+    whole = (rows + 7) // 8
+    larger.bits[:, :whole] = columns.bits[:, :whole]
+    larger.raw_ends[: rows + 1], larger.raw[:raw_bytes] = columns.raw_ends[: rows + 1], columns.raw[:raw_bytes]
+    return larger
 
 
 @cache

@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from pipeline_orchestrator.ingestion import subscriptions as say
-from pipeline_orchestrator.ingestion.journal import PROTOCOL, Journal
-from pipeline_orchestrator.ingestion.layout import LAYOUT_PREFIX, SELECTED, covers, parse_layout
+from pipeline_orchestrator.ingestion.dialects import DIALECTS, NEWEST
+from pipeline_orchestrator.ingestion.journal import Journal
+from pipeline_orchestrator.ingestion.layout import LAYOUT_PREFIX, NAMES_PREFIX, parse_layout
 from pipeline_orchestrator.ingestion.line_scan import Scan
 from pipeline_orchestrator.ingestion.receiver import LineReceiver
 from pipeline_orchestrator.ingestion.subscriptions import Subscriptions
@@ -21,7 +22,16 @@ SELECT_SECONDS = 3.0  # for the field list: some servers never acknowledge it
 
 
 class ProtocolMismatchError(Exception):
-    """The feed speaks another version, or does not answer to SET PROTOCOL."""
+    """The feed speaks another version than asked for, or does not answer to SET PROTOCOL."""
+
+    def __init__(self, asked: str, answered: str | None) -> None:
+        said = (
+            f"no answer within {ANSWER_SECONDS:.0f} s" if answered is None else f"the feed answered {answered or '?'!r}"
+        )
+        super().__init__(f"protocol {asked} asked for, {said}")
+        self.next_step = f"update IQConnect to a client that speaks protocol {asked}"
+        if answered in DIALECTS:
+            self.next_step = f"set iqfeed.protocol to {answered}, or {self.next_step}"
 
 
 class FeedSession:
@@ -40,7 +50,9 @@ class FeedSession:
         client_name: str,
         on_change: Callable[[], None],
         on_watches: Callable[[], None] = lambda: None,
+        protocol: str = NEWEST,
     ) -> None:
+        self.dialect = DIALECTS[protocol]
         self.connection, self.journal, self.wishes = connection, journal, wishes
         self.client_name, self._changed, self._watched = client_name, on_change, on_watches
         self.receiver: LineReceiver | None = None
@@ -48,6 +60,8 @@ class FeedSession:
         self.upstream = True  # link IQConnect <-> DTN; servers without a greeting count as linked
         self.trouble = ""
         self._layout: tuple[str, ...] = ()
+        self._offered: tuple[str, ...] = ()  # all names of the feed, where it was asked for them
+        self._offer_seen = asyncio.Event()
         self._version: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._layout_seen = asyncio.Event()
         self._linked = asyncio.Event()
@@ -80,7 +94,11 @@ class FeedSession:
             self._refused(key, say.UNKNOWN)
         elif fields[0] == "S" and key == "CURRENT PROTOCOL":
             if not self._version.done():
-                self._version.set_result(fields[2].strip() if len(fields) > 2 else "")
+                answer = line.decode("latin-1").partition(",CURRENT PROTOCOL,")[2]
+                self._version.set_result(answer.removesuffix(","))
+        elif fields[0] == "S" and line.startswith(NAMES_PREFIX):
+            self._offered = tuple(name.strip() for name in fields[2:])
+            self._offer_seen.set()
         elif fields[0] == "S" and line.startswith(LAYOUT_PREFIX):
             self._layout = parse_layout(line) or self._layout
             self._layout_seen.set()
@@ -109,8 +127,8 @@ class FeedSession:
         was_down, self.upstream = not self.upstream, True
         self._linked.set()
         if self.ready:
-            if self.connection == "level1" and not covers(self._layout):
-                self._send(say.select_fields())
+            if self.connection == "level1" and self.dialect.missing(self._layout):
+                self._send(say.select_fields(self.dialect.choose(self._offered)))
             self._watch_all(announce=was_down)
         self._changed()
 
@@ -126,14 +144,15 @@ class FeedSession:
     async def set_up(self, cause: str) -> None:
         """Protocol, name, fields, clock, watches. Raises ProtocolMismatchError; returns early if the socket ends."""
         self._cause = cause
-        self._send(say.set_protocol(PROTOCOL))
+        asked = self.dialect.version
+        self._send(say.set_protocol(asked))
         version = await self._first(self._version, ANSWER_SECONDS)
         if version is None:
             if self._is_open():
-                raise ProtocolMismatchError(f"no answer to SET PROTOCOL {PROTOCOL} within {ANSWER_SECONDS:.0f} s")
+                raise ProtocolMismatchError(asked, None)
             return
-        if version != PROTOCOL:
-            raise ProtocolMismatchError(f"the feed speaks protocol {version or '?'}, {PROTOCOL} is needed")
+        if version != asked:
+            raise ProtocolMismatchError(asked, version)
         self._send(say.set_client_name(self.client_name))
         if self.connection == "level1" and not await self._select():
             return
@@ -146,18 +165,24 @@ class FeedSession:
         """Ask for our fields and see them in force; False where the connection ended meanwhile."""
         if not self.upstream:  # without its upstream a feed may not answer; lines come only afterwards anyway
             await self._first(asyncio.ensure_future(self._linked.wait()), SELECT_SECONDS)
-        self._send(say.select_fields())
+        if self.dialect.asks_names:
+            self._send(say.ask_names())
+            await self._first(asyncio.ensure_future(self._offer_seen.wait()), SELECT_SECONDS)
+        wanted = self.dialect.choose(self._offered)
+        self._send(say.select_fields(wanted))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + SELECT_SECONDS
-        while not covers(self._layout) and (left := deadline - loop.time()) > 0 and self._is_open():
+        while not set(wanted) <= set(self._layout) and (left := deadline - loop.time()) > 0 and self._is_open():
             self._layout_seen.clear()
             await self._first(asyncio.ensure_future(self._layout_seen.wait()), left)
         self._judge_layout()
         return self._is_open()
 
     def _judge_layout(self) -> None:
-        missing = [name for name in SELECTED if name not in self._layout]
-        told = f"field list not accepted: Level 1 lines come without {', '.join(missing[:4])}" if missing else ""
+        missing = self.dialect.missing(self._layout)
+        refused = set(self.dialect.choose(self._offered)) - set(self._layout)
+        why = "field list not accepted" if refused else "fields that this client does not have"
+        told = f"{why}: Level 1 lines come without {', '.join(missing[:4])}" if missing else ""
         if len(missing) > 4:
             told += f" and {len(missing) - 4} more"
         if told != self.trouble:

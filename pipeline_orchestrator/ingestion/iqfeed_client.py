@@ -50,6 +50,7 @@ class FeedConnection:
         journal: Journal,
         wishes: Subscriptions,
         *,
+        protocol: str,
         client_name: str,
         silence_seconds: float,
         reconnect_max_seconds: float,
@@ -59,6 +60,7 @@ class FeedConnection:
         self.redrive = redrive
         self.name, self.host, self.port = name, host, port
         self.journal, self.wishes, self.client_name = journal, wishes, client_name
+        self.protocol = protocol
         self.silence_seconds, self.reconnect_max = silence_seconds, reconnect_max_seconds
         self.status = LinkState()
         self._changed = on_change
@@ -90,7 +92,9 @@ class FeedConnection:
     async def _attempt(self, stop: asyncio.Event) -> bool:
         """One connection from start to end; False where it never came as far as its watches."""
         cause = "reconnect" if self._opened else "start"
-        session = FeedSession(self.name, self.journal, self.wishes, self.client_name, self._told, self._watches_sent)
+        session = FeedSession(
+            self.name, self.journal, self.wishes, self.client_name, self._told, self._watches_sent, self.protocol
+        )
         clock = self.journal.spool.clock
         loop = asyncio.get_running_loop()
         receiver = LineReceiver(session, clock.monotonic_ns)
@@ -102,7 +106,7 @@ class FeedConnection:
             self._down(_reason(error))
             return False
         self._session, self._dropped, self._opened = session, "", True
-        self.journal.opened(self.name, f"{self.host}:{self.port}", cause)
+        self.journal.opened(self.name, f"{self.host}:{self.port}", cause, self.protocol)
         try:
             ended = await self._hold(session, receiver, stop, cause)
         finally:
@@ -137,7 +141,7 @@ class FeedConnection:
                 if setting_up.done() and (problem := setting_up.exception()) is not None:
                     if not isinstance(problem, ProtocolMismatchError):
                         raise problem
-                    self._mismatch(str(problem))
+                    self._mismatch(problem)
                     return "protocol"
                 if receiver.ended.done():
                     return self._dropped or receiver.ended.result()
@@ -208,10 +212,10 @@ class FeedConnection:
         self.status.next_step = "start IQConnect, or use: manage_pipeline.py start --simulate"
         self._changed()
 
-    def _mismatch(self, why: str) -> None:
+    def _mismatch(self, problem: ProtocolMismatchError) -> None:
         self.status.state = "mismatch"
-        self.status.cause = f"{self.name} at {self.host}:{self.port}: {why}"
-        self.status.next_step = "update IQConnect to a client that speaks protocol 6.2"
+        self.status.cause = f"{self.name} at {self.host}:{self.port}: {problem}"
+        self.status.next_step = problem.next_step
         self._changed()
 
 

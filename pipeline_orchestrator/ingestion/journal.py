@@ -31,13 +31,12 @@ from pipeline_orchestrator.ingestion.layout import LAYOUT_PREFIX, parse_layout
 from pipeline_orchestrator.ingestion.line_parser import is_new_connection
 from pipeline_orchestrator.ingestion.line_scan import Scan
 from pipeline_orchestrator.ingestion.reasons import LineError
-from pipeline_orchestrator.ingestion.reference_parser import parse_line
+from pipeline_orchestrator.ingestion.reference_parser import parse_events, parse_line
 from pipeline_orchestrator.market.eastern import eastern_to_utc_us
 from pipeline_orchestrator.market.events import PORT, PORTS
 from pipeline_orchestrator.record import EventId, Mark
 
 CONNECTIONS = ("level1", "level2")
-PROTOCOL = "6.2"
 RESUME_SHARE = 20  # lines are taken again once a 20th of the quota was freed since the first was refused
 
 
@@ -161,14 +160,14 @@ class Journal:
         self._follow_fact(fact, identity.seq)
         return identity
 
-    def opened(self, connection: str, peer: str, cause: str) -> None:
-        """A connection is open: layout and clock start anew."""
+    def opened(self, connection: str, peer: str, cause: str, protocol: str = "6.2") -> None:
+        """A connection is open, on which `protocol` will be asked for: layout and clock start anew."""
         detail = {
             "phase": "open",
             "cause": cause,
             "connection": connection,
             "peer": peer,
-            "protocol": PROTOCOL,
+            "protocol": protocol,
             "wall_anchor_ns": self._wall_ns,
             "monotonic_anchor_ns": self._mono_ns,
             "boot_id": boot_id(),
@@ -255,11 +254,11 @@ class Journal:
     def time_of(self, connection: str, line: bytes, recv_us: int) -> int | None:
         """Event time of a line, else the connection's newest T in UTC, else None."""
         try:
-            event, _ = parse_line(line, PORT[connection], self.context, recv_us)
+            events, _ = parse_events(line, PORT[connection], self.context, recv_us)
         except LineError:
-            event = {}
-        time_us: int | None = event.get("event_time_us")
-        return self.clock_us(connection, recv_us) if time_us is None else time_us
+            events = []
+        times = [time for event in events if (time := event.get("event_time_us")) is not None]
+        return max(times) if times else self.clock_us(connection, recv_us)
 
     def clock_us(self, connection: str, recv_us: int) -> int | None:
         """Newest T of a connection in UTC."""

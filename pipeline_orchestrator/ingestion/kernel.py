@@ -1,7 +1,7 @@
 """The parse kernel: a run of frames -> rows of columns, one pass over the bytes, no Python per line.
 
 It does every line except `S,...` (given back to Python one by one: rare, and one of them changes the layout) and own
-facts. Results equal `reference_parser.parse_line` for each line, whatever the cut; a property test holds both
+facts. Results equal `reference_parser.parse_events` for each line, whatever the cut; a property test holds both
 together. What to read from a line comes from `programs`; a line is read into scratch slots first and stored only when
 all of it is good. The loop is one long function on purpose: every array handed to another compiled function costs
 two atomic reference counts.
@@ -26,12 +26,18 @@ from pipeline_orchestrator.ingestion.columns import (
     N_CENTER,
     N_CONDITIONS,
     N_DATE,
+    N_IDX,
     N_INSTANCE,
     N_KIND,
     N_MMID,
     N_PORT,
+    N_SIDE,
     N_SYMBOL,
     NARROW,
+    W_ASK,
+    W_ASK_SIZE,
+    W_BID,
+    W_BID_SIZE,
     W_EPOCH,
     W_PRICE,
     W_RECV,
@@ -53,6 +59,7 @@ from pipeline_orchestrator.ingestion.kernel_fast import (
     fast_line,
 )
 from pipeline_orchestrator.ingestion.kernel_fields import NULL
+from pipeline_orchestrator.ingestion.kernel_read import NO_PROGRAM, OTHER, program_of, read_field
 from pipeline_orchestrator.ingestion.kernel_times import (
     S_CLOCK1_DAY,
     S_CLOCK1_KNOWN,
@@ -80,100 +87,43 @@ from pipeline_orchestrator.ingestion.kernel_work import (
     ROWS_FULL,
     SYSTEM_LINE,
     TEXTS_FULL,
+    TOO_MANY_LINES,
 )
 from pipeline_orchestrator.ingestion.layout import MAX_FIELDS
 from pipeline_orchestrator.ingestion.programs import P_FIELD, P_READER, P_REQUIRED, P_SLOT
 from pipeline_orchestrator.ingestion.reasons import EMPTY_LINE, MISSING_FIELD, OVERSIZE, UNKNOWN_TYPE
 from pipeline_orchestrator.market.events import KIND, PORT
 
-_OTHER: Final = -2  # status: keep the line with its bytes, and its symbol where it has one
-_OTHER_PLAIN: Final = -4  # the same without a symbol
+_OTHER_PLAIN: Final = -4  # status: keep the line with its bytes; OTHER: with its symbol too, where it has one
 _NO_ROOM: Final = -3
-_NO_PROGRAM: Final = -1
 
 _K_OTHER, _K_TRADE, _K_QUOTE = KIND["other"], KIND["trade"], KIND["quote"]
+_K_ADD, _K_CHANGE, _K_DELETE = KIND["order_add"], KIND["order_change"], KIND["order_delete"]
 _K_CLOCK, _K_CORRECTION = KIND["clock"], KIND["correction"]
 _LEVEL1, _LEVEL2 = PORT["level1"], PORT["level2"]
 _LF, _CR, _COMMA = 10, 13, 44
-_TYPE_Q, _TYPE_P, _TYPE_C, _TYPE_T, _TYPE_S = (ord(letter) for letter in "QPCTS")
+_TYPE_Q, _TYPE_P, _TYPE_C, _TYPE_T, _TYPE_S, _TYPE_Z = (ord(letter) for letter in "QPCTSZ")
 _TYPE_F, _TYPE_R, _TYPE_N, _TYPE_E, _TYPE_M, _TYPE_O, _TYPE_LN, _TYPE_LQ = (ord(letter) for letter in "FRNEMOnq")
-_0, _3, _4, _5, _6, _7, _8, _9 = (ord(digit) for digit in "03456789")
+_0, _6, _7 = (ord(digit) for digit in "067")
 _SLOTS = prog.SLOTS
-_WIDE, _COLUMNS = len(WIDE), len(WIDE) + len(NARROW)
+_WIDE, _COLUMNS = len(WIDE), len(WIDE) + N_IDX  # idx stands last and is written apart
+assert len(NARROW) == N_IDX + 1
 _SYMBOL, _CONDITIONS, _MAKER = B_NARROW + N_SYMBOL, B_NARROW + N_CONDITIONS, B_NARROW + N_MMID
+_SIDE = B_NARROW + N_SIDE
 _BASIS, _DATE = B_NARROW + N_BASIS, B_NARROW + N_DATE
 _CENTER, _AGGRESSOR = B_NARROW + N_CENTER, B_NARROW + N_AGGRESSOR
 _KINDS = prog.KIND_OF_TYPE
 _X_DATE, _X_TIME, _X_TIME2 = prog.X_DATE, prog.X_TIME, prog.X_TIME2
 _X_CODE, _X_LATER, _X_TRADE_TIME = prog.X_CODE, prog.X_LATER, prog.X_TRADE_TIME
 _Q_LINE, _Q_TRADE, _Q_QUOTE, _P_LINE = prog.Q_LINE, prog.Q_TRADE, prog.Q_QUOTE, prog.P_LINE
-_ORDER, _ORDER_DELETE, _LEVEL, _LEVEL_DELETE = prog.ORDER, prog.ORDER_DELETE, prog.LEVEL, prog.LEVEL_DELETE
-_C_TYPED, _C_PLAIN = prog.C_TYPED, prog.C_PLAIN
-_R_PRICE, _R_INTEGER, _R_SMALL, _R_UNSIGNED = prog.R_PRICE, prog.R_INTEGER, prog.R_SMALL, prog.R_UNSIGNED
-_R_TIME, _R_DATE, _R_SIDE, _R_DAY_CODE = prog.R_TIME, prog.R_DATE, prog.R_SIDE, prog.R_DAY_CODE
-_R_SYMBOL, _R_TEXT, _R_DELAY, _R_CONTENTS = prog.R_SYMBOL, prog.R_TEXT, prog.R_DELAY, prog.R_CONTENTS
-_R_LETTER, _R_WHOLE = prog.R_LETTER, prog.R_WHOLE
-
-
-@njit(cache=True, error_model="numpy")
-def _read(buf: Any, a: int, b: int, reader: int) -> tuple[int, int]:  # Any: arrays inside kernels
-    """One field by its reader: (value, status); texts have no value here."""
-    if reader == _R_PRICE:
-        return take.price(buf, a, b)
-    if reader in (_R_INTEGER, _R_DELAY):
-        value, status = take.digits(buf, a, b, True)
-        if reader == _R_DELAY and status == 0 and value != 0:
-            status = _OTHER
-        return value, status
-    if reader == _R_TIME:
-        return take.time_of_day(buf, a, b)
-    if reader == _R_DATE:
-        return take.date(buf, a, b)
-    if reader == _R_SYMBOL:
-        return 0, take.symbol_status(buf, a, b)
-    if reader == _R_TEXT:
-        return 0, take.text_status(buf, a, b)
-    if reader == _R_SMALL:
-        return take.small(buf, a, b)
-    if reader == _R_SIDE:
-        return take.side(buf, a, b)
-    if reader == _R_UNSIGNED:
-        return take.unsigned_bits(buf, a, b)
-    if reader == _R_DAY_CODE:
-        return take.day_code(buf, a, b)
-    if reader == _R_LETTER:
-        return take.correction_letter(buf, a, b)
-    value, status = take.basis(buf, a, b)
-    if status > 0 and reader != _R_CONTENTS:  # the type of a corrected trade: one that is unknown is none
-        return 0, NULL
-    return value, status
-
-
-@njit(cache=True, error_model="numpy")
-def _program_of(kind: int, port: int) -> int:
-    """Program of a line type on a port; _NO_PROGRAM where it has none."""
-    if port == _LEVEL1:
-        if kind == _TYPE_Q:
-            return _Q_LINE
-        if kind == _TYPE_P:
-            return _P_LINE
-        if kind == _TYPE_C:
-            return _C_PLAIN
-    elif port == _LEVEL2:
-        if kind in (_8, _7):
-            return _LEVEL
-        if kind == _9:
-            return _LEVEL_DELETE
-        if kind in (_3, _4, _6, _0):
-            return _ORDER
-        if kind == _5:
-            return _ORDER_DELETE
-    return _NO_PROGRAM
+_C_TYPED, _C_PLAIN, _BOTH_SIDES = prog.C_TYPED, prog.C_PLAIN, prog.BOTH_SIDES
+_X_BID_VALID, _X_ASK_VALID = prog.X_BID_VALID, prog.X_ASK_VALID
+_R_WHOLE = prog.R_WHOLE
 
 
 @njit(cache=True, error_model="numpy")
 def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> int:  # Any: arrays inside kernels
-    """Parse from `work.cursor` on; returns one of DONE, SYSTEM_LINE, TEXTS_FULL, ERRORS_FULL, ROWS_FULL.
+    """Parse from `work.cursor` on; returns one of the codes of kernel_work (DONE ... TOO_MANY_LINES).
 
     `table` is a frame table of spool_scan without facts. Rows and refused lines are appended at the cursor.
     """
@@ -193,12 +143,15 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
             if row >= wide.shape[1] or refused >= errors.shape[0]:
                 result = ROWS_FULL if row >= wide.shape[1] else ERRORS_FULL
                 break
+            if line >= table[frame, 7]:
+                result = TOO_MANY_LINES
+                break
             for slot in range(_SLOTS):
                 slots[S, slot] = NULL
-            kind, program, quick, status, event = int(buf[pos]), _NO_PROGRAM, GIVEN_BACK, 0, _K_OTHER
+            kind, program, quick, status, event = int(buf[pos]), NO_PROGRAM, GIVEN_BACK, 0, _K_OTHER
             if whole and kind != _LF and buf[pos + 1] == _COMMA:  # the last byte is an LF: this one has a successor
-                program = _program_of(kind, port)
-                if program not in (_NO_PROGRAM, _C_PLAIN):
+                program = program_of(kind, port)
+                if program not in (NO_PROGRAM, _C_PLAIN, _BOTH_SIDES):
                     quick = fast_line(buf, pos + 2, end, fast, program, slots, state)
             stop, after, fields, trade = quick, quick + 1, 0, False
             if quick != GIVEN_BACK:
@@ -243,7 +196,7 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
                 if n < MAX_FIELDS:
                     offs[n + 1] = stop + 1
                     fields = n if n > 0 and offs[n] >= stop else n + 1
-                program = _program_of(kind, port)
+                program = program_of(kind, port)
                 status = 0
                 if table[frame, 4] & OVERSIZE_FLAG:
                     status = OVERSIZE
@@ -251,13 +204,13 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
                     status = EMPTY_LINE
                 elif size > 1 and buf[pos + 1] != _COMMA:
                     status = UNKNOWN_TYPE
-                elif program == _NO_PROGRAM:
+                elif program == NO_PROGRAM:
                     if kind == _TYPE_S:
                         cursor[C_LINE_END], cursor[C_NEXT] = stop, after
                         result = SYSTEM_LINE
                         break
                     if kind in (_TYPE_F, _TYPE_R, _TYPE_LN, _TYPE_LQ):
-                        status = _OTHER
+                        status = OTHER
                     elif kind in (_TYPE_N, _TYPE_E, _TYPE_M, _TYPE_O):
                         status = _OTHER_PLAIN
                     elif kind != _TYPE_T:
@@ -290,21 +243,27 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
                             a, b = 0, 0
                             if field < fields:
                                 a, b = offs[field], offs[field + 1] - 1
-                            value, status = _read(buf, a, b, reader)
+                            value, status = read_field(buf, a, b, reader)
                             if status == NULL and programs[reading, step, P_REQUIRED]:
                                 status = MISSING_FIELD
-                            if status > 0 or status == _OTHER:
+                            if status > 0 or status == OTHER:
                                 break
                             slots[V, slot], slots[S, slot] = value, status
                             if status == 0 and slot in (_SYMBOL, _CONDITIONS, _MAKER):
                                 slots[V, slot], slots[E, slot], slots[H, slot] = a, b, hash_of(buf, a, b)
-                        if status > 0 or status == _OTHER:
+                        if status > 0 or status == OTHER:
                             break
                         status = 0
                         if reading != _Q_LINE:
                             break
                         trade = slots[S, _BASIS] == 0
                         reading = _Q_TRADE if trade else _Q_QUOTE
+                    if status == 0 and program == _BOTH_SIDES:
+                        # A side that is said to be quoted needs its price and size.
+                        if slots[V, _X_BID_VALID] == 1 and (slots[S, W_BID] != 0 or slots[S, W_BID_SIZE] != 0):
+                            status = MISSING_FIELD
+                        if slots[V, _X_ASK_VALID] == 1 and (slots[S, W_ASK] != 0 or slots[S, W_ASK_SIZE] != 0):
+                            status = MISSING_FIELD
             if status == 0:
                 if kind == _TYPE_T:
                     event = _K_CLOCK
@@ -323,17 +282,21 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
                     slots[V, _DATE], slots[S, _DATE] = times.trading_day(
                         state, slots[V, _X_CODE], slots[S, _X_CODE], day, day_s
                     )
-            keep = status in (_OTHER, _OTHER_PLAIN)
+            keep = status in (OTHER, _OTHER_PLAIN)
             if keep:
                 for slot in range(_SLOTS):
                     slots[S, slot] = NULL
-                if status == _OTHER and fields > 1 and take.printable(buf, offs[1], offs[2] - 1):
+                if status == OTHER and fields > 1 and take.printable(buf, offs[1], offs[2] - 1):
                     a, b = offs[1], offs[2] - 1
                     slots[V, _SYMBOL], slots[S, _SYMBOL], slots[E, _SYMBOL] = a, 0, b
                     slots[H, _SYMBOL] = hash_of(buf, a, b)
                 if state[S_CLOCK1_KNOWN] != 0:
                     slots[V, _DATE], slots[S, _DATE] = state[S_CLOCK1_DAY], 0
                 status = 0
+            both = status == 0 and program == _BOTH_SIDES
+            if both and row + 2 > wide.shape[1]:
+                result = ROWS_FULL
+                break
             if status == 0:
                 for which in range(3):
                     slot = _SYMBOL if which == SYMBOLS else (_CONDITIONS if which == CONDITIONS else _MAKER)
@@ -350,27 +313,54 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
                     for i in range(stop - pos):
                         raw[raw_at + i] = buf[pos + i]
                     raw_at += stop - pos
-                byte_at, bit = row >> 3, 1 << (row & 7)
-                for slot in range(W_TIME, _WIDE):
-                    if slots[S, slot] == 0:
-                        wide[slot, row] = slots[V, slot]
-                        bits[slot, byte_at] |= bit
-                for slot in range(_WIDE + N_SYMBOL, _COLUMNS):
-                    if slots[S, slot] == 0:
-                        narrow[slot - _WIDE, row] = slots[V, slot]
-                        bits[slot, byte_at] |= bit
-                if kind in (_TYPE_P, _6, _0, _7) and not keep:
-                    bits[B_SUMMARY, byte_at] |= bit
-                if keep:
-                    bits[B_RAW, byte_at] |= bit
-                narrow[N_INSTANCE, row], narrow[N_PORT, row], narrow[N_KIND, row] = table[frame, 2], port, event
-                wide[W_EPOCH, row], wide[W_SEQ, row], wide[W_RECV, row] = (
-                    table[frame, 5],
-                    table[frame, 6] + line,
-                    recv_us,
-                )
-                row += 1
-                raw_ends[row] = raw_at
+                # Both sides of a line are read; now they become a bid row and an ask row.
+                bid, bid_size, ask, ask_size, idx = 0, 0, 0, 0, 0
+                if both:
+                    bid, bid_size = slots[V, W_BID], slots[V, W_BID_SIZE]
+                    ask, ask_size = slots[V, W_ASK], slots[V, W_ASK_SIZE]
+                    slots[S, W_BID] = slots[S, W_BID_SIZE] = slots[S, W_ASK] = slots[S, W_ASK_SIZE] = NULL
+                    slots[S, _SIDE] = 0
+                while True:
+                    if both:
+                        valid = slots[V, _X_BID_VALID if idx == 0 else _X_ASK_VALID] == 1
+                        event = (_K_ADD if kind == _TYPE_Z else _K_CHANGE) if valid else _K_DELETE
+                        slots[V, _SIDE] = idx
+                        slots[V, W_PRICE], slots[V, W_SIZE] = (bid, bid_size) if idx == 0 else (ask, ask_size)
+                        slots[S, W_PRICE] = slots[S, W_SIZE] = 0 if valid else NULL
+                        if idx == 1:
+                            slots[V, W_TIME], slots[S, W_TIME] = times.line_time(
+                                state,
+                                slots[V, _X_DATE],
+                                slots[S, _X_DATE],
+                                slots[V, _X_TIME2],
+                                slots[S, _X_TIME2],
+                                recv_us,
+                            )
+                    byte_at, bit = row >> 3, 1 << (row & 7)
+                    for slot in range(W_TIME, _WIDE):
+                        if slots[S, slot] == 0:
+                            wide[slot, row] = slots[V, slot]
+                            bits[slot, byte_at] |= bit
+                    for slot in range(_WIDE + N_SYMBOL, _COLUMNS):
+                        if slots[S, slot] == 0:
+                            narrow[slot - _WIDE, row] = slots[V, slot]
+                            bits[slot, byte_at] |= bit
+                    if kind in (_TYPE_P, _6, _0, _7, _TYPE_Z) and not keep:
+                        bits[B_SUMMARY, byte_at] |= bit
+                    if keep:
+                        bits[B_RAW, byte_at] |= bit
+                    narrow[N_INSTANCE, row], narrow[N_PORT, row], narrow[N_KIND, row] = table[frame, 2], port, event
+                    narrow[N_IDX, row] = idx
+                    wide[W_EPOCH, row], wide[W_SEQ, row], wide[W_RECV, row] = (
+                        table[frame, 5],
+                        table[frame, 6] + line,
+                        recv_us,
+                    )
+                    row += 1
+                    raw_ends[row] = raw_at
+                    if not both or idx == 1:
+                        break
+                    idx = 1
             else:
                 errors[refused, E_START], errors[refused, E_END] = pos, stop
                 errors[refused, E_FRAME], errors[refused, E_LINE], errors[refused, E_CODE] = frame, line, status

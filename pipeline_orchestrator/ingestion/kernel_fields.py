@@ -288,6 +288,18 @@ def side(buf: Any, a: int, b: int) -> tuple[int, int]:  # Any: arrays inside ker
 
 
 @njit(cache=True, error_model="numpy")
+def flag(buf: Any, a: int, b: int) -> tuple[int, int]:  # Any: arrays inside kernels
+    """1 for T, 0 for F; empty is null."""
+    if a >= b:
+        return 0, NULL
+    if b - a == 1 and buf[a] == 84:
+        return 1, 0
+    if b - a == 1 and buf[a] == 70:
+        return 0, 0
+    return 0, BAD_VALUE
+
+
+@njit(cache=True, error_model="numpy")
 def correction_letter(buf: Any, a: int, b: int) -> tuple[int, int]:  # Any: arrays inside kernels
     """0 for I, 1 for X (codes of the schema's enum)."""
     if a >= b:

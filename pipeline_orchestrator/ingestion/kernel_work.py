@@ -17,7 +17,8 @@ DONE: Final = 0
 SYSTEM_LINE: Final = 1  # cursor stands before an S line: Python does it and goes on behind it
 TEXTS_FULL: Final = 2  # grow the intern tables, call again
 ERRORS_FULL: Final = 3  # collect the refused lines, call again
-ROWS_FULL: Final = 4  # more lines than the frames declared
+ROWS_FULL: Final = 4  # make room for more rows, call again
+TOO_MANY_LINES: Final = 5  # a frame holds more lines than it declares
 
 # cursor[...]: where the next call goes on
 C_FRAME: Final = 0

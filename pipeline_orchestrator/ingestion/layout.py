@@ -78,6 +78,13 @@ T_ASK: Final = 16
 T_ASK_SIZE: Final = 17
 T_ASK_TIME: Final = 18
 
+# Protocol 5.x gives the same times in milliseconds under these names.
+FINER: Final = {
+    "Most Recent Trade TimeMS": "Most Recent Trade Time",
+    "Bid TimeMS": "Bid Time",
+    "Ask TimeMS": "Ask Time",
+}
+
 MAX_FIELDS: Final = 128  # fields of a line beyond these are not looked at; 70 can be selected
 
 # Fields of a layout that no event carries but whose form is known: they are read to see that the line is sound.
@@ -87,11 +94,12 @@ CHECKED: Final = {
     **dict.fromkeys(("Last Size", "Extended Trade Size", "Open Interest", "Previous Day Volume"), INTEGER),
     **dict.fromkeys(("Last Market Center", "Extended Trade Market Center"), INTEGER),
     **dict.fromkeys(("Bid Market Center", "Ask Market Center", "Number of Trades Today"), INTEGER),
-    **dict.fromkeys(("Last Time", "Extended Trade Time"), TIME),
+    **dict.fromkeys(("Last Time", "Extended Trade Time", "Last TimeMS", "Extended Trade TimeMS"), TIME),
     **dict.fromkeys(("Last Date", "Extended Trade Date", "Settlement Date"), DATE),
 }
 
 LAYOUT_PREFIX: Final = b"S,CURRENT UPDATE FIELDNAMES"
+NAMES_PREFIX: Final = b"S,UPDATE FIELDNAMES,"
 
 
 def parse_layout(line: bytes) -> tuple[str, ...] | None:
@@ -113,17 +121,23 @@ def parse_layout(line: bytes) -> tuple[str, ...] | None:
 
 
 def positions(layout: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Target -> index among the line's comma-separated fields (the type letter is field 0); -1 = not in the layout."""
+    """Target -> index among the line's comma-separated fields (the type letter is field 0); -1 = not in the layout.
+
+    A time that stands there twice is taken in its finer form.
+    """
     table = np.full(len(TARGETS), -1, dtype=np.int64)
-    for index, name in enumerate(layout[: MAX_FIELDS - 1]):
-        if name in TARGETS:
-            table[TARGETS.index(name)] = index + 1
+    for names in ({name: name for name in TARGETS}, FINER):
+        for index, name in enumerate(layout[: MAX_FIELDS - 1]):
+            if name in names:
+                table[TARGETS.index(names[name])] = index + 1
     return table
 
 
 def checks(layout: Sequence[str]) -> list[tuple[int, str]]:
     """Fields read only for their soundness, in their order: index as in `positions`, and the form."""
-    return [(index + 1, CHECKED[name]) for index, name in enumerate(layout[: MAX_FIELDS - 1]) if name in CHECKED]
+    coarse = {FINER[name] for name in layout if name in FINER}
+    forms = {**CHECKED, **dict.fromkeys(coarse, TIME)}
+    return [(index + 1, forms[name]) for index, name in enumerate(layout[: MAX_FIELDS - 1]) if name in forms]
 
 
 def least_commas(layout: Sequence[str]) -> int:
@@ -132,8 +146,3 @@ def least_commas(layout: Sequence[str]) -> int:
     What is missing behind it is as good as empty: the protocol lets trailing fields be left out.
     """
     return max(0, int(positions(layout)[T_CONTENTS]))
-
-
-def covers(layout: Sequence[str]) -> bool:
-    """True where the layout holds everything we ask for."""
-    return set(SELECTED) <= set(layout)

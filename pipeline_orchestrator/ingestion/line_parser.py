@@ -43,6 +43,7 @@ from pipeline_orchestrator.ingestion.columns import (
     W_SEQ,
     WIDE,
     Columns,
+    enlarged,
     make_columns,
     to_record_batch,
 )
@@ -58,6 +59,7 @@ from pipeline_orchestrator.record import DeadLetter, EventId
 _ENUM_CODES = {
     column: {name: code for code, name in enumerate(names)} for column, names in enum_symbols(EVENTS).items()
 }
+_LEVEL2 = PORT["level2"]
 _FACT_KINDS = frozenset({"connected", "lost", "subscribed", "unsubscribed", "gap", "clock", "canary", "other"})
 
 
@@ -72,6 +74,7 @@ class LineParser:
         self._texts = InternTables()
         self._work = kernel_work.make_work()
         self._layout: tuple[str, ...] = ()
+        self._paired = False  # the newest lines made two events each, as the depth of protocols before 6.2 does
         self.context = context or ParserContext()
 
     @property
@@ -106,34 +109,48 @@ class LineParser:
         self._texts.between_batches()
         facts = np.flatnonzero(table[:, PORT_COLUMN] == FACT_PORT)
         raw_bytes = int(table[:, LENGTH].sum()) + 6 * int(table[facts, LENGTH].sum())
-        columns = make_columns(self._pool, int(table[:, COUNT].sum()), raw_bytes)
+        lines = int(table[:, COUNT].sum())
+        most = lines + int(table[table[:, PORT_COLUMN] == _LEVEL2, COUNT].sum())  # a depth line makes up to two
+        columns = make_columns(self._pool, most if self._paired else lines, raw_bytes)
         dead: list[DeadLetter] = []
         self._work.cursor[:] = 0
         begin = 0
         for fact in (*facts.tolist(), len(table)):
             if fact > begin:
-                self._lines(buf, table[begin:fact], columns, dead)
+                columns = self._lines(buf, table[begin:fact], columns, dead, most)
             if fact < len(table):
+                columns = self._roomy(columns, most)
                 self._fact(buf, table[fact], columns, dead)
             begin = fact + 1
+        self._paired = int(self._work.cursor[C_ROW]) > lines
         return to_record_batch(columns, int(self._work.cursor[C_ROW]), self._texts), dead
 
-    def _lines(self, buf: Bytes, table: Table, columns: Columns, dead: list[DeadLetter]) -> None:
-        """A run of frames without facts."""
+    def _lines(self, buf: Bytes, table: Table, columns: Columns, dead: list[DeadLetter], most: int) -> Columns:
+        """A run of frames without facts; returns the columns, which may have become larger (`most` rows at most)."""
         cursor = self._work.cursor
         cursor[C_FRAME], cursor[C_POS], cursor[C_LINE] = 0, -1, 0
         while True:
             result = kernel.parse_frames(buf, table, columns, self._texts.texts, self._work)
             if result == kernel_work.SYSTEM_LINE:
+                columns = self._roomy(columns, most)
                 self._system_line(buf, table, columns, dead)
             elif result == kernel_work.TEXTS_FULL:
                 self._texts.grow()
-            elif result == kernel_work.ROWS_FULL:
+            elif result == kernel_work.ROWS_FULL and columns.wide.shape[1] < most:
+                columns = enlarged(self._pool, columns, int(cursor[C_ROW]), int(cursor[C_RAW]), most)
+            elif result in (kernel_work.ROWS_FULL, kernel_work.TOO_MANY_LINES):
                 raise ValueError("a frame holds more lines than it declares")
             else:
                 self._collect(buf, table, dead)
                 if result == kernel_work.DONE:
-                    return
+                    return columns
+
+    def _roomy(self, columns: Columns, most: int) -> Columns:
+        """Columns with room for one more row."""
+        row = int(self._work.cursor[C_ROW])
+        if row < columns.wide.shape[1]:
+            return columns
+        return enlarged(self._pool, columns, row, int(self._work.cursor[C_RAW]), most)
 
     def _system_line(self, buf: Bytes, table: Table, columns: Columns, dead: list[DeadLetter]) -> None:
         cursor = self._work.cursor
@@ -246,7 +263,7 @@ def warm() -> None:
     """Compile every kernel of the parser by parsing one line of each kind."""
     lines = b"T,20240102 09:30:00\nQ,A,1.5,1,09:30:00.1,5,1,1.4,1,1.6,1,,,,,C,01,\nP,A,,,,,,,,,,,,,,,,\n"
     lines += b"C,A,I,,,1.0,1,1,,1,\n"
-    depth = b"3,A,1,,B,1.0,1,1,2,09:30:00,2024-01-02,\n7,A,B,1.0,1,1,2,,,\nS,KEY,1\nF,A,\n"
+    depth = b"3,A,1,,B,1.0,1,1,2,09:30:00,2024-01-02,\n2,A,M,1.0,2.0,1,1,,,1,,T,T,F\nS,KEY,1\nF,A,\n"
     parser = LineParser()
     parser.parse([Frame(0, PORT["level1"], 1, 0, 4, 0, lines), Frame(0, PORT["level2"], 1, 4, 4, 0, depth)])
     parser._texts.grow()

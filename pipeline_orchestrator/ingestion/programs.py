@@ -41,6 +41,7 @@ R_LETTER: Final = 12  # I or X
 R_TRADE_TYPE: Final = 13  # one letter -> basis
 
 R_WHOLE: Final = 14  # not a field: the line must reach that far
+R_FLAG: Final = 19  # T or F
 
 # Only in the quick way's programs:
 R_SKIP: Final = 15  # not looked at
@@ -63,7 +64,9 @@ X_DELAY: Final = X_DATE + 4
 X_LATER: Final = X_DATE + 5  # 1 where a field was put off
 X_TRADE_TIME: Final = X_DATE + 6
 X_CHECKED: Final = X_DATE + 7  # read for its soundness only
-SLOTS: Final = X_DATE + 8
+X_BID_VALID: Final = X_DATE + 8
+X_ASK_VALID: Final = X_DATE + 9
+SLOTS: Final = X_DATE + 10
 
 # Programs.
 Q_LINE: Final = 0
@@ -76,7 +79,8 @@ LEVEL: Final = 6
 LEVEL_DELETE: Final = 7
 C_TYPED: Final = 8
 C_PLAIN: Final = 9
-PROGRAMS: Final = 10
+BOTH_SIDES: Final = 10  # depth before 6.2: one line, a bid row and an ask row
+PROGRAMS: Final = 11
 _LONGEST: Final = lay.MAX_FIELDS + 16
 
 KIND_OF_TYPE: Final = np.full(256, -1, dtype=np.int64)  # depth types, by their letter
@@ -154,6 +158,20 @@ _FIXED: Final[dict[int, list[Row]]] = {
         (3, R_PRICE, col.W_PRICE, 1),
         (4, R_TIME, X_TIME, 0),
         (5, R_DATE, X_DATE, 0),
+    ],
+    BOTH_SIDES: [
+        _SYMBOL,
+        (2, R_TEXT, _n(col.N_MMID), 1),
+        (3, R_PRICE, col.W_BID, 0),
+        (4, R_PRICE, col.W_ASK, 0),
+        (5, R_INTEGER, col.W_BID_SIZE, 0),
+        (6, R_INTEGER, col.W_ASK_SIZE, 0),
+        (7, R_TIME, X_TIME, 0),
+        (8, R_DATE, X_DATE, 0),
+        (10, R_TIME, X_TIME2, 0),
+        (11, R_FLAG, X_BID_VALID, 1),
+        (12, R_FLAG, X_ASK_VALID, 1),
+        (13, R_FLAG, X_CHECKED, 0),
     ],
     C_TYPED: [
         _SYMBOL,

@@ -43,7 +43,10 @@ class IngestionReader:
                 feed.host,
                 port,
                 journal,
-                Subscriptions(name, symbols, feed.depth_levels, feed.depth, feed.depth_by_symbol),
+                Subscriptions(
+                    name, symbols, feed.depth_levels, feed.depth, feed.depth_by_symbol, protocol=feed.protocol
+                ),
+                protocol=feed.protocol,
                 client_name=f"pipeline-orchestrator-{instance}",
                 silence_seconds=feed.silence_seconds,
                 reconnect_max_seconds=feed.reconnect_max_seconds,

@@ -143,6 +143,15 @@ def side(text: bytes) -> str:
     return "ask" if text == b"A" else "bid"
 
 
+def flag(text: bytes) -> bool | None:
+    """T or F."""
+    if not text:
+        return None
+    if text not in {b"T", b"F"}:
+        raise LineError(reasons.BAD_VALUE)
+    return text == b"T"
+
+
 def day_code(text: bytes) -> int | None:
     """Day of the month of a trading day, 1 to 31; 0 and empty mean unknown."""
     value = integer(text, MAX_INT32)

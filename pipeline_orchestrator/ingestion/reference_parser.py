@@ -1,4 +1,4 @@
-"""One line -> one event, in plain Python: the definition that the kernel is tested against.
+"""One line -> its events, in plain Python: the definition that the kernel is tested against.
 
 It also does the rare lines of the live path (system messages). The table is the design's "from line to event":
 
@@ -7,21 +7,25 @@ It also does the rare lines of the live path (system messages). The table is the
     C                  correction                           7   level_set (summary)   8 level_set   9 level_delete
     T                  clock                                S,CLEAR DEPTH          depth_clear
     F R N E n q M O    other                                S,SERVER (DIS)CONNECTED connected, lost; any other S: other
+    Z 2                two events, bid (idx 0) and ask (idx 1): order_add (summary) of a Z, order_change of a 2,
+                       order_delete where the line says that the side is not quoted
 
 Decisions the table leaves open. A quote carries no trade fields (a quote-only Q repeats the last trade's). Trailing
 fields may be missing, as the protocol says, but a Q or P that ends before Message Contents (where the layout has it)
 does not say what it is and is refused, like a trade without price or size. Every number, time and date of a Q or P
 must be sound, also those that this kind of event does not carry; texts are looked at where they are used. A line with
 Message Contents C, E or O is a trade only if the layout holds price and size; then both must be there. `0` restates
-an order like `6`. A non-zero Delay makes a line `other`, whatever follows. Depth types belong to Level 2 and Q, P, C
-to Level 1; elsewhere they are unknown. A size of 0 is passed on as sent: what it means is the book's decision.
+an order like `6`. `Z` and `2` are the depth of protocols before 6.2: one line per market maker with both sides, and
+for futures per level number (`MD01`, ...), which is the participant of its rows; a line is refused whole. A non-zero
+Delay makes a line `other`, whatever follows. Depth types belong to Level 2 and Q, P, C to Level 1; elsewhere they are
+unknown. A size of 0 is passed on as sent: what it means is the book's decision.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pipeline_orchestrator.ingestion import layout as lay
 from pipeline_orchestrator.ingestion import reasons
@@ -31,12 +35,14 @@ from pipeline_orchestrator.ingestion.reasons import LineError
 from pipeline_orchestrator.market.eastern import DAY_US, eastern_to_utc_us
 from pipeline_orchestrator.market.events import PORT
 
+_Value = TypeVar("_Value")
 Event = dict[str, Any]  # column -> value as in the market.events schema; absent = null; dates as day numbers
 
 LEVEL1, LEVEL2 = PORT["level1"], PORT["level2"]
 _ORDERS: Final = {b"3": "order_add", b"4": "order_change", b"6": "order_add", b"0": "order_add"}
 _LEVELS: Final = {b"7": "level_set", b"8": "level_set"}
-_SUMMARIES: Final = frozenset({b"P", b"6", b"0", b"7"})
+_BOTH_SIDES: Final = {b"Z": "order_add", b"2": "order_change"}
+_SUMMARIES: Final = frozenset({b"P", b"6", b"0", b"7", b"Z"})
 _SYMBOL_FIRST: Final = frozenset({b"F", b"R", b"n", b"q"})
 _OTHER: Final = frozenset({*_SYMBOL_FIRST, b"N", b"E", b"M", b"O"})
 _CHECKS: Final[dict[str, Callable[[bytes], int | None]]] = {
@@ -55,12 +61,20 @@ def split(line: bytes) -> list[bytes]:
     return fields[: lay.MAX_FIELDS]
 
 
-def parse_line(line: bytes, port: int, context: ParserContext, recv_us: int) -> tuple[Event, ParserContext]:
-    """Event of one line (LF and one CR already stripped) and the parser's state after it.
+def parse_events(line: bytes, port: int, context: ParserContext, recv_us: int) -> tuple[list[Event], ParserContext]:
+    """Events of one line (LF and one CR already stripped) by their `idx`, and the parser's state after it.
 
     `port` is a code of `market.events.PORT`, `recv_us` the receipt (settles the doubled hour). Raises LineError;
     the state is then unchanged.
     """
+    if port == LEVEL2 and line[:1] in _BOTH_SIDES and line[1:2] in {b"", b","}:
+        return _both_sides(split(line), context, recv_us), context
+    event, context = parse_line(line, port, context, recv_us)
+    return [event], context
+
+
+def parse_line(line: bytes, port: int, context: ParserContext, recv_us: int) -> tuple[Event, ParserContext]:
+    """The same for a line of a type that makes one event; `Z` and `2` are unknown here."""
     if not line:
         raise LineError(reasons.EMPTY_LINE)
     if len(line) > 1 and line[1:2] != b",":
@@ -92,9 +106,9 @@ def parse_line(line: bytes, port: int, context: ParserContext, recv_us: int) -> 
 def latest_time(line: bytes, port: int, context: ParserContext, recv_us: int) -> int | None:
     """The latest time a line speaks of: its event time, or for Q and P also the time of the trade it restates."""
     try:
-        event, _ = parse_line(line, port, context, recv_us)
-        times = [event.get("event_time_us")]
-        if event["kind"] in {"trade", "quote"}:
+        events, _ = parse_events(line, port, context, recv_us)
+        times = [event.get("event_time_us") for event in events]
+        if events[0]["kind"] in {"trade", "quote"}:
             fields, where = split(line), lay.positions(context.layout)
             day = take.date(_field(fields, int(where[lay.T_DATE])))
             tod = take.time_of_day(_field(fields, int(where[lay.T_TIME])))
@@ -259,6 +273,25 @@ def _order_delete(fields: list[bytes], context: ParserContext, recv_us: int) -> 
     return _stamped(event, day, tod, context, recv_us)
 
 
+def _both_sides(fields: list[bytes], context: ParserContext, recv_us: int) -> list[Event]:
+    """Field 9, the condition code, is not looked at. A participant's two sides share the line's date."""
+    both: Event = {"symbol": take.symbol(_field(fields, 1)), "mmid": _present(take.plain_text(_field(fields, 2)))}
+    both["summary"] = fields[0] in _SUMMARIES
+    prices = take.price(_field(fields, 3)), take.price(_field(fields, 4))
+    sizes = take.integer(_field(fields, 5)), take.integer(_field(fields, 6))
+    bid_time, day = take.time_of_day(_field(fields, 7)), take.date(_field(fields, 8))
+    ask_time = take.time_of_day(_field(fields, 10))
+    valid = _present(take.flag(_field(fields, 11))), _present(take.flag(_field(fields, 12)))
+    take.flag(_field(fields, 13))  # end of a message group: told to people, not to a book
+    events = []
+    for side, price, size, tod, quoted in zip(("bid", "ask"), prices, sizes, (bid_time, ask_time), valid, strict=True):
+        event: Event = {**both, "kind": _BOTH_SIDES[fields[0]] if quoted else "order_delete", "side": side}
+        if quoted:
+            event["price"], event["size"] = _needed(price, True), _needed(size, True)
+        events.append(_stamped(event, day, tod, context, recv_us))
+    return events
+
+
 def _level(fields: list[bytes], context: ParserContext, recv_us: int) -> Event:
     event: Event = {"kind": "level_set", "summary": fields[0] in _SUMMARIES}
     event["symbol"] = take.symbol(_field(fields, 1))
@@ -281,6 +314,12 @@ def _level_delete(fields: list[bytes], context: ParserContext, recv_us: int) -> 
 
 def _required(reader: Callable[[bytes], int | None], text: bytes) -> int:
     value = reader(text)
+    if value is None:
+        raise LineError(reasons.MISSING_FIELD)
+    return value
+
+
+def _present(value: _Value | None) -> _Value:
     if value is None:
         raise LineError(reasons.MISSING_FIELD)
     return value

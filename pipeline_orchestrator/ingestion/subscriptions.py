@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from pipeline_orchestrator.ingestion.layout import SELECTED
+from pipeline_orchestrator.ingestion.dialects import DIALECTS, NEWEST
 
 CRLF = b"\r\n"
 LIMIT, UNKNOWN, NO_DEPTH = "limit", "unknown", "no depth"  # why a symbol is not served
@@ -21,9 +21,14 @@ def set_client_name(name: str) -> bytes:
     return b"S,SET CLIENT NAME," + name.encode("ascii", "replace") + CRLF
 
 
-def select_fields() -> bytes:
-    """Asks for the Level 1 layout we need; never names Symbol."""
-    return b"S,SELECT UPDATE FIELDS," + ",".join(SELECTED).encode("ascii") + CRLF
+def ask_names() -> bytes:
+    """Asks for the names of all Level 1 fields."""
+    return b"S,REQUEST ALL UPDATE FIELDNAMES" + CRLF
+
+
+def select_fields(names: Sequence[str]) -> bytes:
+    """Asks for a Level 1 layout; `names` never holds Symbol."""
+    return b"S,SELECT UPDATE FIELDS," + ",".join(names).encode("ascii") + CRLF
 
 
 def ask_clock() -> bytes:
@@ -47,9 +52,12 @@ class Subscriptions:
         depth_levels: int = 0,
         depth: str = LEVELS,
         forms: Mapping[str, str] | None = None,
+        *,
+        protocol: str = NEWEST,
     ) -> None:
         self.connection, self.depth_levels = connection, depth_levels
         self.depth, self.forms = depth, dict(forms or {})
+        self._one_letter = connection == "level1" or DIALECTS[protocol].depth_by_participant
         self.wanted = tuple(dict.fromkeys(wanted))
         self.wanted_set = frozenset(self.wanted)
         self.withheld: frozenset[str] = frozenset()
@@ -74,7 +82,7 @@ class Subscriptions:
         self.watched.add(symbol)
         self.refused.pop(symbol, None)
         name = symbol.encode("ascii", "replace")
-        if self.connection == "level1":
+        if self._one_letter:
             return b"w" + name + CRLF
         if self.form(symbol) == ORDERS:
             return b"WOR," + name + CRLF
@@ -85,12 +93,12 @@ class Subscriptions:
         """Command that ends a watch."""
         self.watched.discard(symbol)
         name = symbol.encode("ascii", "replace")
-        if self.connection == "level1":
+        if self._one_letter:
             return b"r" + name + CRLF
         return (b"ROR," if self.form(symbol) == ORDERS else b"RPL,") + name + CRLF
 
     def form(self, symbol: str) -> str:
-        """Form of a symbol's depth: levels | orders."""
+        """Form of a symbol's depth where the protocol has two: levels | orders."""
         return self.forms.get(symbol, self.depth)
 
     def refuse(self, symbol: str, why: str) -> bool:

@@ -19,6 +19,7 @@ class FakeContext:
         self.became_ready = asyncio.Event()
         self.cause: str | None = None
         self.causes: list[str] = []
+        self.next_step = ""
         self.done = 0
         self.counts: Counter[str] = Counter()
         self.gauges: dict[str, float | int | str | None] = {}
@@ -32,6 +33,7 @@ class FakeContext:
     def degraded(self, cause: str, next_step: str = "") -> None:
         self.cause = cause
         self.causes.append(cause)
+        self.next_step = next_step
 
     def recovered(self) -> None:
         self.cause = None

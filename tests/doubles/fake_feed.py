@@ -19,6 +19,7 @@ class Manners:
     protocol: str | None = "6.2"  # what SET PROTOCOL is answered with; None = no answer
     trailing_comma: bool = False
     select: str = "accept"  # accept | ignore | refuse
+    names: tuple[str, ...] | None = None  # answer to REQUEST ALL UPDATE FIELDNAMES; None = no answer
     clock: str | None = "20240102 10:00:00"  # answer to T; None = no answer
     on_watch: Callable[[str, str], bytes] = lambda port, symbol: b""
 
@@ -45,7 +46,7 @@ class Client:
         """Symbols watched, in order of the commands."""
         if self.port == "level1":
             return [command[1:] for command in self.commands if command.startswith("w")]
-        return [command.split(",")[1] for command in self.commands if command.startswith("WPL,")]
+        return [c[1:] if c[0] == "w" else c.split(",")[1] for c in self.commands if c.startswith(("w", "WPL,"))]
 
 
 class FakeFeed:
@@ -134,6 +135,8 @@ class FakeFeed:
                 client.send(f"S,CURRENT UPDATE FIELDNAMES,Symbol,{names}{comma}\r\n".encode())
             elif manners.select == "refuse":
                 client.send(b"E,!SYNTAX_ERROR!,\r\n")
+        elif command == "S,REQUEST ALL UPDATE FIELDNAMES" and manners.names is not None:
+            client.send(b"S,UPDATE FIELDNAMES," + ",".join(manners.names).encode() + b"\r\n")
         elif command == "T" and manners.clock is not None:
             client.send(f"T,{manners.clock}\r\n".encode())
         elif command.startswith(("w", "WPL,")):

@@ -12,7 +12,7 @@ from pipeline_orchestrator.flow.spool_format import Frame
 from pipeline_orchestrator.ingestion.context import ParserContext
 from pipeline_orchestrator.ingestion.line_parser import is_new_connection
 from pipeline_orchestrator.ingestion.reasons import LineError
-from pipeline_orchestrator.ingestion.reference_parser import parse_line
+from pipeline_orchestrator.ingestion.reference_parser import parse_events
 from pipeline_orchestrator.market.events import EVENTS, PORTS, arrow_schema
 
 EPOCH = date(1970, 1, 1)
@@ -55,11 +55,12 @@ def reference(frames: list[Frame], context: ParserContext) -> tuple[list[dict[st
             continue
         for index, line in enumerate(split_lines(frame.raw)):
             try:
-                event, context = parse_line(line, frame.port, context, frame.recv_us)
+                events, context = parse_events(line, frame.port, context, frame.recv_us)
             except LineError as error:
                 refused.append((frame.first_seq + index, error.reason, line))
             else:
-                rows.append(_row(event, frame, index, PORTS[frame.port]))
+                port = PORTS[frame.port]
+                rows += [{**_row(event, frame, index, port), "idx": idx} for idx, event in enumerate(events)]
     return rows, refused, context
 
 

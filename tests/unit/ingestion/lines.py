@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from pipeline_orchestrator.ingestion.layout import DEFAULT_LAYOUT, SELECTED, SYMBOL
+from pipeline_orchestrator.ingestion.layout import DEFAULT_LAYOUT, FINER, SELECTED, SYMBOL
 
 LEVEL1, LEVEL2 = 1, 2
 
@@ -105,6 +105,7 @@ texts = st.sampled_from([b"", b"01", b"873D17", b"NSDQ", b"MD01", b"\xff", b"A B
 contents = st.sampled_from([b"", b"ba", b"C", b"Cbaohlcv", b"E", b"O", b"OE", b"xC", b"v", b"b", b"C1", b"\xffb", b" "])
 sides = st.sampled_from([b"A", b"B", b"A", b"B", b"S", b"", b"AB"])
 delays = st.sampled_from([b"", b"", b"", b"0", b"15", b"x", b"-1"])
+flags = st.sampled_from([b"T", b"F", b"T", b"", b"t", b"TT"])
 letters = st.sampled_from([b"I", b"X", b"", b"Z"])
 
 _BY_NAME = {
@@ -131,12 +132,15 @@ _BY_NAME = {
     "Last Time": times,
     "Settlement Date": dates,
 }
+_FINE = {name: finer for finer, name in FINER.items()}
+_BY_NAME |= dict.fromkeys([*FINER, "Last TimeMS"], times)
 layouts = st.one_of(
     st.just((SYMBOL, *SELECTED)),
     st.just(DEFAULT_LAYOUT),
     st.just((SYMBOL,)),
+    st.just((SYMBOL, *(_FINE.get(name, name) for name in SELECTED), "Last TimeMS")),
     st.lists(
-        st.sampled_from([*SELECTED, "Open", "High", "VWAP", "Last Size", "Last Time", "Settlement Date"]),
+        st.sampled_from([*SELECTED, *FINER, "Open", "High", "VWAP", "Last Size", "Last Time", "Settlement Date"]),
         min_size=0,
         max_size=25,
         unique=True,
@@ -164,6 +168,7 @@ _GOOD = {
     id(delays): st.sampled_from([b"", b"0"]),
     id(contents): st.sampled_from([b"ba", b"C", b"E", b"O", b"Cbaohlcv"]),
     id(letters): st.sampled_from([b"I", b"X"]),
+    id(flags): st.sampled_from([b"T", b"F"]),
 }
 
 
@@ -206,6 +211,13 @@ depth = st.one_of(
     mostly_good(b"5", symbols, integers, texts, sides, times, dates),
     mostly_good(st.sampled_from([b"7", b"8"]), symbols, sides, prices, integers, integers, integers, times, dates),
     mostly_good(b"9", symbols, sides, prices, times, dates),
+    mostly_good(
+        st.sampled_from([b"Z", b"2"]), symbols, st.sampled_from([b"MD01", b"NSDQ", b"BOSX"]), prices, prices, integers,
+        integers, times, dates, integers, times, flags, flags, flags,
+    ),
+    mostly_good(
+        b"2", symbols, texts, prices, prices, integers, integers, times, dates, integers, times, flags, flags, flags,
+    ),
 )  # fmt: skip
 others = st.sampled_from(
     [

@@ -57,11 +57,30 @@ def test_level_2_samples_become_events_of_their_type() -> None:
     assert (level["symbol"], level["price"], level["size"], level["order_count"]) == ("@ESM19", 2_938_250_000, 65, 11)
 
 
-@pytest.mark.parametrize(("name", "refused"), [("l2_61_legacy_samples.txt", 1), ("l2_default_protocol_blin.txt", 7)])
-def test_depth_of_older_protocols_is_refused_not_misread(name: str, refused: int) -> None:
-    rows, dead = parsed(name, "level2")
-    assert [letter.reason for letter in dead] == ["unknown_type"] * refused
+def test_depth_without_a_protocol_is_refused_not_misread() -> None:
+    rows, dead = parsed("l2_default_protocol_blin.txt", "level2")
+    assert [letter.reason for letter in dead] == ["unknown_type"] * 7
     assert {row["kind"] for row in rows} <= {"connected", "lost", "other"}
+
+
+def test_a_recorded_depth_line_of_6_1_becomes_its_two_sides() -> None:
+    rows, dead = parsed("l2_61_legacy_samples.txt", "level2")
+    assert not dead
+    assert [
+        (r["seq"], r["idx"], r["kind"], r["symbol"], r["mmid"], r["side"], r["price"], r["size"]) for r in rows
+    ] == [
+        (0, 0, "order_change", "@ESM19", "MD01", "bid", 2_938_000_000, 65),
+        (0, 1, "order_change", "@ESM19", "MD01", "ask", 2_938_250_000, 23),
+    ]
+    assert {row["event_time_us"] for row in rows} == {1_556_065_864_876_740}
+    assert {row["summary"] for row in rows} == {False}
+
+
+def test_fundamentals_of_6_0_and_6_1_are_kept_whole() -> None:
+    rows, dead = parsed("l1_fundamental_msft_60_61.txt", "level1")
+    assert not dead
+    lines = (FIXTURES / "l1_fundamental_msft_60_61.txt").read_bytes().splitlines()
+    assert [(row["kind"], row["symbol"], row["raw"]) for row in rows] == [("other", "MSFT", line) for line in lines]
 
 
 def test_the_summary_before_the_open_is_a_quote_and_the_select_of_two_fields_is_followed() -> None:

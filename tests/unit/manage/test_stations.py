@@ -19,8 +19,8 @@ def varint(number: int) -> bytes:
     return bytes([*out, number])
 
 
-def record(epoch: int, seq: int, kind: str, instance: int = 0) -> bytes:
-    fields = (instance, epoch, seq, 0, 1, KIND[kind])
+def record(epoch: int, seq: int, kind: str, instance: int = 0, idx: int = 0) -> bytes:
+    fields = (instance, epoch, seq, idx, 1, KIND[kind])
     return b"\x00\x00\x00\x00\x07" + b"".join(map(varint, fields)) + b"rest"
 
 
@@ -49,6 +49,24 @@ def test_instances_count_by_themselves_and_add_up() -> None:
     counter.take(0, None, record(9, 6, "lost", instance=1))  # the same place in another spool: another event
     counter.take(0, b"MSFT", record(8, 2, "trade", instance=1))
     assert counter.found == Logged(distinct=4, repeats=1)
+
+
+def test_two_events_of_a_line_are_one_line_and_no_repeat() -> None:
+    counter = LogCounter()
+    for _ in range(2):
+        for idx in (0, 1):
+            counter.take(0, b"AAPL", record(5, 2, "order_change", idx=idx))
+    assert counter.found == Logged(distinct=2, repeats=2, further=1)
+    paired = changed(
+        logged=Logged(distinct=144, clock=10, dead=1, further=40),
+        stored=Stored(events=134, distinct=134, dead=1, further=40, newest=dict(AGREEING.stored.newest)),
+    )
+    assert paired.differences() == []
+    lost = changed(
+        logged=Logged(distinct=144, clock=10, dead=1, further=40),
+        stored=Stored(events=133, distinct=133, dead=1, further=40),
+    )
+    assert len(lost.differences()) == 2
 
 
 def test_spooled_lines_facts_and_clock_lines_are_told_apart(tmp_path: Path) -> None:
