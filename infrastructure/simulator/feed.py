@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 VERSION: Final = "6.2.0.25"
 PROTOCOL: Final = "6.2"
+PROTOCOLS: Final = ("6.2", "6.1", "6.0", "5.2", "5.1", "5.0")  # those that are spoken
 MOST_LEVELS: Final = 40
 
 
@@ -40,6 +41,8 @@ class Behaviour:
     symbol_limit: int = 0
     no_depth: frozenset[str] = frozenset()
     refuse_symbol_in_select: bool = False  # a SELECT list naming Symbol is ignored
+    newest_protocol: str = PROTOCOL  # of the client program: asked for a newer or unknown one, it answers with this
+    answer_protocol: str = ""  # answers, and speaks, this whatever was asked for; "" = what was asked for
     ack_comma: bool = True  # S,CURRENT PROTOCOL ends in a comma
     watches_survive: bool = True  # a loss of the upstream link
     clear_depth: bool = False  # send S,CLEAR DEPTH before the rows after a reconnect

@@ -5,7 +5,7 @@ A layout is the list of fields of one connection's `Q` and `P` lines; `Symbol` a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -108,6 +108,12 @@ FIELDS: Final[dict[str, tuple[int, int]]] = {
     "Most Recent Trade Day Code": (INTEGER, c.DAY_CODE),
 }
 
+# How times of protocol 5.x are made; beside those above, and frozen in render.py alone.
+MILLISECONDS: Final = 11  # HH:MM:SS.mmm
+SECONDS: Final = 12  # HH:MM:SS
+
+SINCE_61: Final = frozenset({"Most Recent Trade Aggressor", "Most Recent Trade Day Code"})
+
 DEFAULT_FIELDS: Final = (
     "Symbol",
     "Most Recent Trade",
@@ -163,14 +169,30 @@ FUNDAMENTAL_FIELDS: Final = (
 )
 
 
-def select(names: Sequence[str]) -> tuple[str, ...] | None:
+def of_protocol(version: str) -> dict[str, tuple[int, int]]:
+    """The selectable fields of a protocol version, in the server's order, and how each is made.
+
+    Before 6.1 there are no Aggressor and no Day Code. 5.x has times in whole seconds, and beside each the same in
+    milliseconds under a name of its own; no recording shows that list, so its order is ours.
+    """
+    if version >= "6.1":
+        return FIELDS
+    known = {name: how for name, how in FIELDS.items() if name not in SINCE_61}
+    if version >= "6.0":
+        return known
+    times = {name: column for name, (how, column) in known.items() if how == CLOCK_TIME}
+    finer = {name + "MS": (MILLISECONDS, column) for name, column in times.items()}
+    return known | {name: (SECONDS, column) for name, column in times.items()} | finer
+
+
+def select(names: Sequence[str], known: Mapping[str, tuple[int, int]] = FIELDS) -> tuple[str, ...] | None:
     """The layout for a SELECT list: Symbol first, each name once; None when a name is unknown or the list is empty."""
     wanted = [name for name in dict.fromkeys(names) if name != "Symbol"]
-    if not names or any(name not in FIELDS for name in wanted):
+    if not names or any(name not in known for name in wanted):
         return None
     return ("Symbol", *wanted)
 
 
-def compiled(layout: Sequence[str]) -> npt.NDArray[np.int64]:
+def compiled(layout: Sequence[str], known: Mapping[str, tuple[int, int]] = FIELDS) -> npt.NDArray[np.int64]:
     """The layout as rows (how, column) for the renderer. Raises KeyError for an unknown name."""
-    return np.array([FIELDS[name] for name in layout], dtype=np.int64)
+    return np.array([known[name] for name in layout], dtype=np.int64)

@@ -31,6 +31,7 @@ class Level1Session(Session):
         self._watch = np.zeros(len(feed.names.symbols), dtype=np.uint8)
         self._nothing = np.zeros_like(self._watch)
         self._count = 0
+        self._known = fields.FIELDS
         self._set_layout(fields.DEFAULT_FIELDS)
 
     def greet(self) -> None:
@@ -41,6 +42,8 @@ class Level1Session(Session):
         self.say(f"S,CUST,real_time,127.0.0.1,60003,SIMULATOR,{VERSION},0, NASDAQ NASDAQ-L2 L2 ,,{limit},QT_API,,")
 
     def protocol_changed(self) -> None:
+        self._known = fields.of_protocol(self.protocol)
+        self._set_layout(fields.DEFAULT_FIELDS)
         self._say_layout("")
 
     def other(self, line: str) -> None:
@@ -65,7 +68,7 @@ class Level1Session(Session):
             "KEY": lambda rest: self.say("S,KEYOK"),
             "SELECT UPDATE FIELDS": self._select,
             "REQUEST CURRENT UPDATE FIELDNAMES": self._say_layout,
-            "REQUEST ALL UPDATE FIELDNAMES": lambda rest: self.say("S,UPDATE FIELDNAMES," + ",".join(fields.FIELDS)),
+            "REQUEST ALL UPDATE FIELDNAMES": lambda rest: self.say("S,UPDATE FIELDNAMES," + ",".join(self._known)),
             "REQUEST FUNDAMENTAL FIELDNAMES": lambda rest: self.say(
                 "S,FUNDAMENTAL FIELDNAMES," + fields.FUNDAMENTAL_FIELDS
             ),
@@ -146,7 +149,7 @@ class Level1Session(Session):
             )
 
     def _set_layout(self, names: tuple[str, ...]) -> None:
-        self._fields, self._layout = names, fields.compiled(names)
+        self._fields, self._layout = names, fields.compiled(names, self._known)
 
     def _say_layout(self, rest: str) -> None:
         self.say("S,CURRENT UPDATE FIELDNAMES," + ",".join(self._fields))
@@ -156,7 +159,7 @@ class Level1Session(Session):
         if "Symbol" in names and self.feed.behaviour.refuse_symbol_in_select:
             self._say_layout("")
             return
-        wanted = fields.select(names)
+        wanted = fields.select(names, self._known)
         if wanted is None:
             self.say(SYNTAX_ERROR)
             return

@@ -20,6 +20,7 @@ from infrastructure.simulator.feed import Feed
 from infrastructure.simulator.market import Int64s, Rows
 from infrastructure.simulator.render import BY_LEVEL, BY_ORDER
 from infrastructure.simulator.session import NO_PROTOCOL, SYNTAX_ERROR, Session
+from infrastructure.simulator.two_sided import TwoSidedDepth
 
 LINE_END: Final = b"\r\n"
 _LEVELS = re.compile(r"[0-9]{1,6}")
@@ -39,14 +40,21 @@ class Level2Session(Session):
         self._all = np.zeros(symbols, dtype=np.uint8)  # bits BY_LEVEL, BY_ORDER
         self._nothing = np.zeros(symbols, dtype=np.uint8)
         self._by_levels: dict[int, render.Bytes] = {}
+        self._two_sided: TwoSidedDepth | None = None  # what protocols before 6.2 speak
 
     def greet(self) -> None:
         self.say_upstream()
         self.say("O")
 
+    def protocol_changed(self) -> None:
+        self.close()
+        self._two_sided = TwoSidedDepth(self) if self.protocol < "6.2" else None
+
     def other(self, line: str) -> None:
+        if self._two_sided is not None and self._two_sided.command(line):
+            return
         name, _, rest = line.partition(",")
-        if name in ("WPL", "RPL", "WOR", "ROR") and rest.strip():
+        if name in ("WPL", "RPL", "WOR", "ROR") and rest.strip() and self._two_sided is None:
             if not self.protocol_set:
                 self.say(NO_PROTOCOL)
                 return
@@ -67,6 +75,10 @@ class Level2Session(Session):
             self.say(SYNTAX_ERROR)
 
     def deliver(self, rows: Rows) -> None:
+        if self._two_sided is not None:
+            if rows.level2.shape[0]:
+                self._two_sided.deliver(self.feed.depth_rows(rows.level2, self._two_sided.levels))
+            return
         table = self._mixed(rows)
         if table.shape[0]:
             self._send(table, self._all if self.feed.connected else self._nothing)
@@ -78,19 +90,23 @@ class Level2Session(Session):
         if up and not self.feed.behaviour.watches_survive:
             self.close()
         if up:
+            if self._two_sided is not None:
+                self._two_sided.restate()
             for symbol in self._watched():
                 if self.feed.behaviour.clear_depth:
                     self._say_clear(symbol, "BA")
                 self._summaries(symbol)
 
     def close(self) -> None:
+        if self._two_sided is not None:
+            self._two_sided.close()
         for symbol in self._watched():
             self._end(symbol, BY_LEVEL)
             self._end(symbol, BY_ORDER)
 
     @property
     def symbols_watched(self) -> int:
-        return len(self._watched())
+        return len(self._watched()) + (self._two_sided.watched if self._two_sided is not None else 0)
 
     @property
     def watched_symbols(self) -> list[str]:

@@ -34,6 +34,7 @@ ORDER_DELETE, ORDER_SUMMARY = c.ORDER_DELETE, c.ORDER_SUMMARY
 TURNOVER, TOTAL_VOLUME = c.TURNOVER, c.TOTAL_VOLUME
 EMPTY, SYMBOL, DOLLARS, INTEGER, CLOCK_TIME = f.EMPTY, f.SYMBOL, f.DOLLARS, f.INTEGER, f.CLOCK_TIME
 DATE, CONTENTS, CONDITIONS, TEXT, DIFFERENCE, VWAP = f.DATE, f.CONTENTS, f.CONDITIONS, f.TEXT, f.DIFFERENCE, f.VWAP
+MILLISECONDS, SECONDS = f.MILLISECONDS, f.SECONDS
 
 
 def byte_rows(texts: tuple[bytes, ...] | list[bytes]) -> tuple[Bytes, Int64s]:
@@ -194,6 +195,10 @@ def put_field(out: Bytes, pos: int, row: Int64s, how: int, column: int) -> int:
         return put_int(out, pos, value)
     if how == CLOCK_TIME:
         return put_time(out, pos, value, True)
+    if how == SECONDS:
+        return put_time(out, pos, value, False)
+    if how == MILLISECONDS:
+        return put_time(out, pos, value, True) - 3
     if how == DATE:
         return put_date(out, pos, value, 1)
     if how == CONDITIONS:
@@ -333,13 +338,13 @@ def render_level2(
 
 @njit(cache=True, error_model="numpy")
 def count_kinds(data: Bytes, ends: Int64s, first: int, last: int, start: int) -> tuple[int, int]:
-    """(clock lines, market lines Q P 3 to 9) among lines [first, last); line `first` begins at `start`."""
+    """(clock lines, market lines Q P Z 2 to 9) among lines [first, last); line `first` begins at `start`."""
     clocks = market = 0
     for i in range(first, last):
         letter = data[start]
         if letter == 84:
             clocks += 1
-        elif letter in (80, 81) or 51 <= letter <= 57:
+        elif letter in (80, 81, 90) or 50 <= letter <= 57:
             market += 1
         start = ends[i]
     return clocks, market

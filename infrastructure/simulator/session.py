@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 
 from infrastructure.simulator.connection import Connection
 from infrastructure.simulator.eastern import clock_text
-from infrastructure.simulator.feed import PROTOCOL, Feed
+from infrastructure.simulator.feed import PROTOCOL, PROTOCOLS, Feed
 from infrastructure.simulator.market import Rows
 
 SYNTAX_ERROR: Final = "E,!SYNTAX_ERROR!,"
@@ -18,8 +18,9 @@ NO_PROTOCOL: Final = "E,Protocol not set: send S,SET PROTOCOL,6.2 first,"
 class Session:
     """The conversation of one connection. Its state dies with the connection.
 
-    Only protocol 6.2 is spoken: another version asked for is answered with 6.2, as an IQConnect answers that does
-    not know it, and watches sent before any SET PROTOCOL are refused with an error line instead of the old dialect.
+    Protocols 5.0 to 6.2 are spoken: another version asked for is answered with the newest, as an IQConnect answers
+    that does not know it, and watches sent before any SET PROTOCOL are refused with an error line instead of the old
+    dialect.
     """
 
     stats_type: ClassVar[int] = 0  # type in S,CLIENTSTATS
@@ -31,6 +32,7 @@ class Session:
         self.client_name = ""
         self.since = datetime.now().astimezone()
         self.protocol_set = False
+        self.protocol = PROTOCOL
         self.clock_on = True
         self._clock_said = False
 
@@ -103,13 +105,17 @@ class Session:
         return self.feed.names.index.get(text.strip().upper(), -1)
 
     def _protocol(self, rest: str) -> None:
-        self.say(f"S,CURRENT PROTOCOL,{PROTOCOL}" + ("," if self.feed.behaviour.ack_comma else ""))
-        first, self.protocol_set = not self.protocol_set, True
-        if first:
+        behaviour, asked = self.feed.behaviour, rest.strip().removesuffix(",")
+        known = asked in PROTOCOLS and asked <= behaviour.newest_protocol
+        version = behaviour.answer_protocol or (asked if known else behaviour.newest_protocol)
+        self.say(f"S,CURRENT PROTOCOL,{version}" + ("," if behaviour.ack_comma else ""))
+        changed = not self.protocol_set or version != self.protocol
+        self.protocol, self.protocol_set = version, True
+        if changed:
             self.protocol_changed()
 
     def protocol_changed(self) -> None:
-        """The connection just began to speak 6.2."""
+        """The connection just began to speak `protocol`."""
 
     def _name(self, rest: str) -> None:
         self.client_name = rest.strip().rstrip(",")

@@ -9,7 +9,7 @@ from datetime import date
 import numpy as np
 
 from infrastructure.simulator import columns as c
-from infrastructure.simulator import fields, lobster_files, render
+from infrastructure.simulator import fields, lobster_files, render, two_sided
 from infrastructure.simulator.generated import GeneratedMarket
 from infrastructure.simulator.lobster_files import VendorDay
 from infrastructure.simulator.lookup_warm import warm_lookup
@@ -62,6 +62,13 @@ def _run(market: Market) -> None:
     _, lines, size = render.render_level2(
         rows.level2, 0, len(rows.level2), watch, True, names.text, names.lengths, out, ends, symbols, sources
     )
+    price, amount, stamp = (np.zeros((1, 2, 64), dtype=np.int64) for _ in range(3))
+    held = np.zeros((1, 2), dtype=np.int64)
+    two_sided.render_two_sided(
+        rows.level2, 0, len(rows.level2), watch, True, price, amount, stamp, held, names.text, names.lengths,
+        out.copy(), ends.copy(), symbols, sources,
+    )  # fmt: skip
+    two_sided.put_line(out.copy(), 0, 90, names.text, names.lengths, 0, 0, 0, True, price, amount, stamp, held)
     data = out[:size]
     render.count_kinds(data, ends, 0, lines, 0)
     port = np.frombuffer(b"level2", dtype=np.uint8)

@@ -39,6 +39,9 @@ from manage.terminal import Terminal
               help="Close a client that leaves more unread.")  # fmt: skip
 @click.option("--symbol-limit", default=0, type=click.IntRange(min=0), help="Symbols an account may watch [500].")
 @click.option("--no-depth", default="", metavar="A,B", help="Symbols without Level 2 (answered with q).")
+@click.option("--protocol", default="6.2", show_default=True, help="The newest that is spoken; older ones are too.",
+              type=click.Choice(["6.2", "6.1", "6.0", "5.2", "5.1", "5.0"]))  # fmt: skip
+@click.option("--answer-protocol", default="", metavar="V", help="Answer SET PROTOCOL with this, whatever was asked.")
 @click.option("--refuse-symbol-in-select", is_flag=True, help="Ignore SELECT lists that name Symbol.")
 @click.option(
     "--lookup", multiple=True, metavar="NAME[=VALUE]",
@@ -109,6 +112,8 @@ def _config(flags: dict[str, Any]) -> tuple[Any, float | None]:  # Any: Simulato
             symbol_limit=flags["symbol_limit"],
             no_depth=frozenset(_names(flags["no_depth"])),
             clear_depth_seconds=flags["clear_depth_every"],
+            newest_protocol=flags["protocol"],
+            answer_protocol=flags["answer_protocol"],
             refuse_symbol_in_select=flags["refuse_symbol_in_select"],
             lookup=parse_lookup(_lookup(flags["lookup"])),
         ),

@@ -202,7 +202,8 @@ class SpoolSource:
     def rewind(self, mark: Mark | None) -> None:
         """Send everything after `mark` again (None: everything kept); earlier lines may come with it.
 
-        Lines after the mark that are no longer kept are told to `on_hole`.
+        Lines after the mark that are no longer kept are told to `on_hole`. The line of the mark itself is sent too: it
+        may have made an event behind it.
         """
         start, first, oldest = None, None, 0
         for number, path in list_segments(self.spool.directory).items():
@@ -212,7 +213,7 @@ class SpoolSource:
             at = Mark(header.epoch, header.next_seq, 0)
             if first is None:
                 first, oldest = at, number
-            if start is None or (mark is not None and (at.epoch, at.seq) <= (mark.epoch, mark.seq + 1)):
+            if start is None or (mark is not None and (at.epoch, at.seq) <= (mark.epoch, mark.seq)):
                 start = number
         if first is not None and self.on_hole is not None:
             missing = oldest > 1 if mark is None else (first.epoch, first.seq) > (mark.epoch, mark.seq + 1)

@@ -159,6 +159,29 @@ def test_wrong_types_and_ranges_name_the_key_the_place_and_the_value(tmp_path: P
     assert f"{custom}:2:32: kafka.linger_ms: expected a value greater than or equal to 0, found -1" in text
 
 
+@pytest.mark.parametrize("protocol", ["6.2", "6.1", "6.0", "5.2", "5.1", "5.0"])
+def test_protocols_that_can_be_served(protocol: str) -> None:
+    assert load(environ={"PIPELINE_IQFEED__PROTOCOL": protocol}).settings.iqfeed.protocol == protocol
+
+
+@pytest.mark.parametrize(
+    ("protocol", "said"),
+    [
+        ("6.3", "'6.3' is not one of 6.2, 6.1, 6.0, 5.2, 5.1, 5.0; did you mean 6."),
+        ("5.20", "did you mean 5.2?"),
+        ("", "did you mean 6.2?"),
+        ("4.9", "protocol 4.9 cannot be served: before 5.0 Level 1 has no field list"),
+        ("4", "the oldest that can is 5.0"),
+    ],
+)
+def test_other_protocols_are_refused_with_the_nearest_or_the_reason(tmp_path: Path, protocol: str, said: str) -> None:
+    text = problems(environ={"PIPELINE_IQFEED__PROTOCOL": protocol})
+    assert text.startswith("PIPELINE_IQFEED__PROTOCOL: iqfeed.protocol: ") and said in text
+    custom = write(tmp_path / "c.json", f'{{"iqfeed": {{"protocol": "{protocol}"}}}}')
+    text = problems(config=custom)
+    assert text.startswith(f"{custom}:1:13: iqfeed.protocol: ") and said in text
+
+
 def test_all_problems_are_reported_at_once() -> None:
     text = problems(environ={"PIPELINE_X": "1", "PIPELINE_REDIS__PORT": "many"}, program={"kafka": {"lingr_ms": 1}})
     assert len([line for line in text.splitlines() if not line.startswith(" ")]) == 3

@@ -44,6 +44,17 @@ def test_json_has_one_event_per_line_and_stderr_names_refused_lines(tmp_path: Pa
     assert "6 lines, 4 events: 1 clock, 1 other, 1 quote, 1 trade; refused: 1 bad_number, 1 unknown_type" in err
 
 
+def test_a_depth_line_of_two_events_is_counted_as_one_line(tmp_path: Path) -> None:
+    depth = b"2,SPY,NSDQ,1.5,1.6,1,2,10:00:00,2024-01-02,52,10:00:01,T,T,T,\r\nU,SPY,NSDQ,1.5\r\n"
+    depth += b"T,20240102 10:00:00\r\n"
+    code, out, err = run(tmp_path, depth, "--port", "level2")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [(row["seq"], row["idx"], row["side"]) for row in rows] == [(0, 0, "bid"), (0, 1, "ask"), (2, 0, None)]
+    assert "3 lines, 3 events: 1 clock, 2 order_change; refused: 1 unknown_type" in err
+    assert "recorded.txt:2: unknown_type: U,SPY,NSDQ,1.5" in err
+
+
 def test_csv_and_parquet_hold_the_same_rows(tmp_path: Path) -> None:
     depth = b"".join(b"8,SPY,B,%d.25,7,1,2,10:00:00,2024-01-02,\r\n" % price for price in range(1, 30_001))
     code, out, _ = run(tmp_path, depth, "--port", "level2", "-o", "csv")

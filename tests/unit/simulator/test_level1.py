@@ -54,7 +54,7 @@ async def test_other_protocol_is_answered_with_the_one_spoken_and_data_needs_the
     async with serving(idle(), behaviour=Behaviour(ack_comma=False)) as server:
         client = await server.connect("level1", "wAAPL")
         assert (await client.until("E,"))[-1].startswith("E,Protocol not set")
-        await client.say("S,SET PROTOCOL,5.2")
+        await client.say("S,SET PROTOCOL,7.0")
         assert (await client.until("S,CURRENT PROTOCOL"))[-1] == "S,CURRENT PROTOCOL,6.2"
 
 
