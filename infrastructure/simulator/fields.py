@@ -5,7 +5,7 @@ A layout is the list of fields of one connection's `Q` and `P` lines; `Symbol` a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -185,7 +185,7 @@ def of_protocol(version: str) -> dict[str, tuple[int, int]]:
     return known | {name: (SECONDS, column) for name, column in times.items()} | finer
 
 
-def select(names: Sequence[str], known: Mapping[str, tuple[int, int]] = FIELDS) -> tuple[str, ...] | None:
+def select(names: Sequence[str], known: dict[str, tuple[int, int]] = FIELDS) -> tuple[str, ...] | None:
     """The layout for a SELECT list: Symbol first, each name once; None when a name is unknown or the list is empty."""
     wanted = [name for name in dict.fromkeys(names) if name != "Symbol"]
     if not names or any(name not in known for name in wanted):
@@ -193,6 +193,6 @@ def select(names: Sequence[str], known: Mapping[str, tuple[int, int]] = FIELDS) 
     return ("Symbol", *wanted)
 
 
-def compiled(layout: Sequence[str], known: Mapping[str, tuple[int, int]] = FIELDS) -> npt.NDArray[np.int64]:
+def compiled(layout: Sequence[str], known: dict[str, tuple[int, int]] = FIELDS) -> npt.NDArray[np.int64]:
     """The layout as rows (how, column) for the renderer. Raises KeyError for an unknown name."""
     return np.array([known[name] for name in layout], dtype=np.int64)

@@ -193,12 +193,9 @@ def put_field(out: Bytes, pos: int, row: Int64s, how: int, column: int) -> int:
         return put_price(out, pos, value)
     if how == INTEGER:
         return put_int(out, pos, value)
-    if how == CLOCK_TIME:
-        return put_time(out, pos, value, True)
-    if how == SECONDS:
-        return put_time(out, pos, value, False)
-    if how == MILLISECONDS:
-        return put_time(out, pos, value, True) - 3
+    if how in (CLOCK_TIME, SECONDS, MILLISECONDS):
+        pos = put_time(out, pos, value, how != SECONDS)
+        return pos - 3 if how == MILLISECONDS else pos
     if how == DATE:
         return put_date(out, pos, value, 1)
     if how == CONDITIONS:
