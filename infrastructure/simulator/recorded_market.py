@@ -92,6 +92,9 @@ class RecordedMarket:
     def second_us(self) -> int:
         return self._clock_us or 0
 
+    def orders_of(self, symbol: int) -> Int64s | None:
+        return np.zeros((0, c.LEVEL2_COLUMNS), dtype=np.int64)  # a watch by order is taken; its rows are recorded lines
+
     def start(self, now_ns: int) -> None:
         if not self._flowing:
             self._zero_ns, self._flowing = now_ns, True

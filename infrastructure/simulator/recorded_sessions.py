@@ -69,7 +69,7 @@ class RecordedLevel2(level2.Level2Session):
     def say_clock_first(self) -> None:
         """The recording has its own."""
 
-    def _summary(self, symbol: int, levels: int) -> None:
+    def _summary(self, symbol: int, table: Int64s) -> None:
         """Nothing is said on a watch."""
 
 
