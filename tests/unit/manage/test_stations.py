@@ -57,9 +57,11 @@ def test_two_events_of_a_line_are_one_line_and_no_repeat() -> None:
         for idx in (0, 1):
             counter.take(0, b"AAPL", record(5, 2, "order_change", idx=idx))
     assert counter.found == Logged(distinct=2, repeats=2, further=1)
+    assert AGREEING.stored is not None
+    newest = dict(AGREEING.stored.newest)
     paired = changed(
         logged=Logged(distinct=144, clock=10, dead=1, further=40),
-        stored=Stored(events=134, distinct=134, dead=1, further=40, newest=dict(AGREEING.stored.newest)),
+        stored=Stored(events=134, distinct=134, dead=1, further=40, newest=newest),
     )
     assert paired.differences() == []
     lost = changed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 
 from infrastructure.simulator.feed import PROTOCOLS, Behaviour
@@ -49,6 +50,7 @@ def levels_of(lines: list[str]) -> Sides:
 def test_versions_are_those_that_the_pipeline_asks_for() -> None:
     assert tuple(DIALECTS) == PROTOCOLS
     (option,) = [param for param in simulate.params if param.name == "protocol"]
+    assert isinstance(option.type, click.Choice)
     assert tuple(option.type.choices) == PROTOCOLS
 
 
@@ -142,8 +144,8 @@ async def test_ingestion_reads_every_line_of_the_simulator(tmp_path: Path, versi
     market = limited(3_000)
     async with serving(market, hold=2) as server:
         addresses = server.simulator.addresses
-        feed = {"level1_port": addresses["level1"][1], "port": addresses["level2"][1]}
-        async with Running(None, tmp_path, ("AAPL", "FB"), **feed, protocol=version) as it:
+        level1, level2 = addresses["level1"][1], addresses["level2"][1]
+        async with Running(None, tmp_path, ("AAPL", "FB"), level1_port=level1, port=level2, protocol=version) as it:
             await server.happened("flow_finished")
             sent = server.simulator.sent["lines"]
             await it.sink.until(lambda: _lines(it.sink.rows) >= sent)
