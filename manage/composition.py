@@ -52,7 +52,7 @@ def simulator_spec(settings: Settings, wished: Mapping[str, Any], stages: Iterab
         "lookup_port": settings.iqfeed.lookup_port,
         "admin_port": settings.iqfeed.admin_port,
         "symbols": list(settings.symbols),
-        **({"hold": _connections(settings)} if wished.get("replay") else {}),
+        **({"hold": _connections(settings), "depth": _depth(settings)} if wished.get("replay") else {}),
         **{key: value for key, value in wished.items() if value is not None},
     }
     return ComponentSpec(
@@ -71,6 +71,13 @@ def _connections(settings: Settings) -> int:
     split, feed = settings.ingestion, settings.iqfeed
     readers = {instance_of(symbol, split.instances, split.assign) for symbol in settings.symbols}
     return len(readers) * (feed.level1 + feed.level2)
+
+
+def _depth(settings: Settings) -> str:
+    """What a replay of a LOBSTER pair must keep; orders are kept beside the levels."""
+    feed = settings.iqfeed
+    forms = {feed.depth_by_symbol.get(symbol, feed.depth) for symbol in settings.symbols}
+    return "orders" if "orders" in forms else "levels"
 
 
 class SupervisedPipeline:

@@ -28,12 +28,21 @@ WIDTH = 78
 
 
 class DemoSession:
-    """`wished` is the simulator's configuration; `state` None = a fresh directory, removed when all counts agree."""
+    """`wished` is the simulator's configuration, `depth` the form of Level 2: levels | orders.
+
+    `state` None = a fresh directory, removed when all counts agree.
+    """
 
     def __init__(
-        self, terminal: Terminal, wished: Document, symbols: int, duration: float | None, state: Path | None
+        self,
+        terminal: Terminal,
+        wished: Document,
+        symbols: int,
+        duration: float | None,
+        state: Path | None,
+        depth: str = "levels",
     ) -> None:
-        self.terminal, self.wished, self.duration = terminal, wished, duration
+        self.terminal, self.wished, self.duration, self.depth = terminal, wished, duration, depth
         self.temporary = state is None
         self.state = state or Path(tempfile.mkdtemp(prefix="pipeline-demo-"))
         self.symbols = symbols
@@ -44,7 +53,12 @@ class DemoSession:
     def run(self) -> int:
         """The demo from start to account; 0 when every station holds the same, else 99."""
         try:
-            flags = {"services": {"mode": "embedded"}, "symbols": self._names(), "state_dir": str(self.state)}
+            flags = {
+                "services": {"mode": "embedded"},
+                "symbols": self._names(),
+                "state_dir": str(self.state),
+                "iqfeed": {"depth": self.depth},
+            }
             settings = load_settings(flags=flags).settings
             options = {"demo": True, "simulate": self.wished}
             code = run_daemon(Request(settings, self.state, "", options), build=self._build, hold=self._hold)

@@ -27,19 +27,34 @@ from manage.terminal import Terminal
     help="A recording, or a LOBSTER message file (its book file beside it), instead of a generated market.",
 )
 @click.option("--speed", default="1x", show_default=True, metavar="1x|10x|max", help="With --replay.")
+@click.option(
+    "--depth",
+    default="levels",
+    show_default=True,
+    type=click.Choice(["levels", "orders"]),
+    help="Level 2 by price level or by order.",
+)
 @click.option("--duration", type=SOME_TIME, default=None, help="End after this long. Default: Ctrl-C.")
 @click.option(
     "--state-dir", default="", metavar="DIR", help="Keep the state here. Default: a fresh one, removed again."
 )
 @common
 def demo(
-    terminal: Terminal, rate: str, count: int, replay: str | None, speed: str, duration: float | None, state_dir: str
+    terminal: Terminal,
+    rate: str,
+    count: int,
+    replay: str | None,
+    speed: str,
+    depth: str,
+    duration: float | None,
+    state_dir: str,
 ) -> int:
     """Everything embedded, a simulated feed, nothing to install; ends with the counts at every station.
 
     \b
     manage_pipeline.py demo
     manage_pipeline.py demo --rate 5000 --symbols 50 --duration 20s
+    manage_pipeline.py demo --replay AMZN_2012-06-21_message_5.csv --depth orders
     Related: start --simulate, status, monitor
     """
     if replay:
@@ -53,5 +68,5 @@ def demo(
     say("Demo: starting an embedded feed, broker and stores")
     from manage.demo_session import DemoSession
 
-    session = DemoSession(terminal, wished, count, duration, Path(state_dir).resolve() if state_dir else None)
+    session = DemoSession(terminal, wished, count, duration, Path(state_dir).resolve() if state_dir else None, depth)
     return session.run()

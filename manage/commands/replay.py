@@ -30,6 +30,11 @@ EPOCH = 1  # of the lines of a vendor's file, which has no reader
 @click.option("--books", "levels", type=click.IntRange(1, 40), help="Books: so many levels a side.")
 @click.option("--features", is_flag=True, help="Features after every trade, quote and depth event.")
 @click.option("--bars", is_flag=True, help="Bars of 1 second and 1 minute.")
+@click.option(
+    "--depth",
+    type=click.Choice(["levels", "orders"]),
+    help="Of LOBSTER pairs: price levels, or the orders behind them [levels].",
+)
 @click.option("--queue", multiple=True, metavar="SYMBOL:ORDER_ID", help="Place of this order in its queue at the end.")
 @click.option(
     "--speed",
@@ -48,6 +53,7 @@ def replay(
     levels: int | None,
     features: bool,
     bars: bool,
+    depth: str | None,
     queue: tuple[str, ...],
     speed: str,
     output: Path,
@@ -64,9 +70,12 @@ def replay(
     manage_pipeline.py replay state/spool/0 --queue @ESZ21:648907593934 -o out
     manage_pipeline.py replay day.rec.zst -o out
     manage_pipeline.py replay AMZN_2012-06-21_message_5.csv --books 5 -o out
+    manage_pipeline.py replay AMZN_2012-06-21_message_5.csv --depth orders --queue AMZN:16113575 -o out
 
     Without --books, --features and --bars all are written. A LOBSTER pair is named by its message file; it gives
-    lobster_books.parquet besides, one row per message of the vendor. Files appear together, when all are complete.
+    lobster_books.parquet besides, one row per message of the vendor, with either depth the vendor's own levels. Of
+    orders the pair tells a part only, the rest is synthetic: see docs/data.md. Files appear together, when all are
+    complete.
     """
     from manage import prepared
     from manage.result_directory import result_directory
@@ -87,15 +96,23 @@ def replay(
             code="usage",
             next_step="manage_pipeline.py replay --help",
         )
-    if vendor and orders:
+    if depth and not vendor:
+        raise CliError(
+            "--depth is of LOBSTER pairs: a recording has the depth that was read",
+            exit_code=Exit.USAGE,
+            code="usage",
+            next_step="replay without --depth",
+        )
+    if vendor and orders and depth != "orders":
         raise CliError(
             "--queue needs orders, and a LOBSTER pair is replayed by price level",
             exit_code=Exit.USAGE,
             code="usage",
-            next_step="replay --help",
+            next_step="replay --depth orders",
         )
     words = ["manage_pipeline.py", "replay", *map(str, files), *(["--books", str(levels)] if levels else [])]
     words += [f"--{name}" for name in ("features", "bars") if wanted[name] and not every]
+    words += ["--depth", depth] if depth else []
     words += [word for one in queue for word in ("--queue", one)]
     words += [*(["--config", config] if config else []), "-o", str(output), "--overwrite"]
     recordings: dict[str, Any] = {}  # Any: JSON
@@ -104,7 +121,7 @@ def replay(
             prepared.kernels(terminal)
             settings = _settings(config, levels)
             if vendor:
-                summary = replay_lobster(settings, vendor, fresh, topics)
+                summary = replay_lobster(settings, vendor, fresh, topics, depth=depth or "levels", queue=orders)
             else:
                 from pipeline_orchestrator.offline import replay_spool
 
@@ -139,13 +156,25 @@ def _say_recordings(terminal: Terminal, files: Sequence[Path]) -> dict[str, Any]
     return told
 
 
-def replay_lobster(settings: Settings, messages: Sequence[Path], directory: Path, topics: Sequence[str]) -> Summary:
-    """LOBSTER pairs as price levels; lobster_books.parquet besides. Raises LobsterError, OSError."""
+def replay_lobster(
+    settings: Settings,
+    messages: Sequence[Path],
+    directory: Path,
+    topics: Sequence[str],
+    *,
+    depth: str = "levels",
+    queue: Sequence[tuple[str, int]] = (),
+) -> Summary:
+    """LOBSTER pairs as price levels or as orders; lobster_books.parquet besides. Raises LobsterError, OSError.
+
+    `queue` as in offline.replay_spool.
+    """
     import numpy as np
 
     from infrastructure.simulator.lobster import replay_runs
     from infrastructure.simulator.lobster_files import load
     from pipeline_orchestrator.offline import LINES_AT_ONCE, OfflineRun
+    from pipeline_orchestrator.processing.queue_position import queue_position
     from pipeline_orchestrator.vendor_books import VendorBooks, write_vendor_books
 
     days = [load(path) for path in messages]
@@ -171,7 +200,7 @@ def replay_lobster(settings: Settings, messages: Sequence[Path], directory: Path
         for each in (frames, symbols, sources):
             each.clear()
 
-    for part in replay_runs(messages):
+    for part in replay_runs(messages, depth=depth):
         names = part.names
         frames.append(_frame(part, lines, recv_us))
         symbols.append(part.symbols)
@@ -182,6 +211,7 @@ def replay_lobster(settings: Settings, messages: Sequence[Path], directory: Path
             held = 0
     if frames:
         flush()
+    run.summary.queue = [queue_position(run.processor, symbol, order_id) for symbol, order_id in queue]
     summary = run.close()
     tables = [books[symbol].finish(total) for symbol, total in sorted(totals.items())]
     summary.rows["lobster_books"] = write_vendor_books(directory / VENDOR_BOOKS, tables)

@@ -3,7 +3,8 @@
 A held symbol is silent when nothing of its depth came for `iqfeed.depth_redrive_seconds` while depth of others did. The
 same WPL or WOR is then sent once more, at most once per that time and symbol; its answer restates the book and is
 applied as upserts, so no fact is written. What is seen are parsed rows: while nothing is parsed (Kafka is away) nobody
-is judged. A symbol that was answered `q` (no depth now) is left alone.
+is judged. Symbols answered `q` (no depth now) are no matter of this module: DepthWatch keeps them, the caller leaves
+them out.
 """
 
 from __future__ import annotations
@@ -31,14 +32,12 @@ class DepthRedrive:
         self.sent = 0  # watches sent again, since the start
         self._seen: dict[str, int] = {}
         self._tried: dict[str, int] = {}
-        self._without: set[str] = set()  # answered q
         self._newest: int | None = None
 
     def begin(self, symbols: Iterable[str], now_ns: int) -> None:
         """Every watch was sent just now: nobody is silent yet."""
         self._seen = dict.fromkeys(symbols, now_ns)
         self._tried.clear()
-        self._without.clear()
 
     def observe(self, rows: pa.RecordBatch, now_ns: int) -> None:
         """Take note of the symbols whose depth is among parsed rows; one pass over codes, none over texts."""
@@ -52,27 +51,16 @@ class DepthRedrive:
         if depth.any():
             self._newest = now_ns
             for name in _names(symbols, depth):
-                self._without.discard(name)
                 if name in self._seen:
                     self._seen[name] = now_ns
-        other = level2 & (codes_of(rows.column("kind")) == KIND["other"])
-        if other.any():
-            raw = rows.column("raw")
-            for row in np.flatnonzero(other).tolist():
-                if (raw[row].as_py() or b"").startswith(b"q,") and symbols[row].is_valid:
-                    self._without.add(symbols[row].as_py())
 
     def silent(self, held: Iterable[str], now_ns: int) -> list[str]:
-        """Held symbols that have been silent for too long while others spoke, not tried since."""
+        """Of these symbols those that have been silent for too long while others spoke, not tried since."""
         if not self.seconds or self._newest is None or now_ns - self._newest > ALIVE_SECONDS * 1e9:
             return []
         limit = now_ns - int(self.seconds * 1e9)
         return [
-            name
-            for name in held
-            if name not in self._without
-            and self._seen.get(name, now_ns) <= limit
-            and self._tried.get(name, limit) <= limit
+            name for name in held if self._seen.get(name, now_ns) <= limit and self._tried.get(name, limit) <= limit
         ]
 
     def tried(self, name: str, now_ns: int) -> None:

@@ -1,4 +1,8 @@
-"""Finds, in parsed batches of Level 2, which symbols have no depth now (`q`), and which have it again."""
+"""Finds, in parsed batches of Level 2, which symbols have no depth now (`q`), and which have it again.
+
+`Subscriptions.without_depth` is the one place where this is kept; what shows it and what watches silent symbols again
+read it there.
+"""
 
 from __future__ import annotations
 

@@ -160,7 +160,8 @@ class FeedConnection:
         if redrive is None or session is None or not session.ready or not session.upstream:
             return
         now = self.journal.spool.clock.monotonic_ns()
-        for symbol in redrive.silent(self.wishes.watched - self.wishes.refused.keys(), now):
+        wishes = self.wishes
+        for symbol in redrive.silent(wishes.watched - wishes.refused.keys() - wishes.without_depth, now):
             session.watch_again(symbol)
             redrive.tried(symbol, now)
 

@@ -18,7 +18,7 @@ from pipeline_orchestrator.ingestion.depth_redrive import DepthRedrive
 from pipeline_orchestrator.ingestion.line_parser import LineParser
 from pipeline_orchestrator.ingestion.reference_parser import parse_line
 from pipeline_orchestrator.ingestion.subscriptions import Subscriptions
-from tests.doubles.fake_feed import FakeFeed
+from tests.doubles.fake_feed import FakeFeed, Manners
 from tests.unit.ingestion.harness import Running
 from tests.unit.simulator.conversation import serving
 
@@ -110,16 +110,46 @@ def test_only_a_symbol_silent_alone_is_tried_and_not_too_often() -> None:
     assert watch.silent(("B",), 72 * SECOND) == [] and watch.silent(("C",), 72 * SECOND) == ["C"]
 
 
-def test_what_is_no_depth_does_not_count_and_symbols_without_depth_are_left_alone() -> None:
+def test_what_is_no_depth_does_not_count() -> None:
     watch = DepthRedrive(20)
     watch.begin(("A", "B", "C"), 0)
     watch.observe(parsed("q,B,", "8,A,B,1.5,4,1,2,10:00:00.25,2024-01-02,"), 21 * SECOND)
     watch.observe(parsed("Q,C,1", "n,C,", port=1), 21 * SECOND)
-    assert watch.silent(("A", "B", "C"), 21 * SECOND) == ["C"]
+    assert watch.silent(("A", "C"), 21 * SECOND) == ["C"]
     never = DepthRedrive(0)
     never.begin(("A", "B"), 0)
     never.observe(parsed("8,A,B,1.5,4,1,2,10:00:00.25,2024-01-02,"), 50 * SECOND)
     assert never.silent(("A", "B"), 50 * SECOND) == []
+
+
+async def test_a_symbol_answered_without_depth_is_not_watched_again_until_it_has_some(tmp_path: Path) -> None:
+    answers = {"IBM": b"q,IBM,\r\n"}
+    manners = Manners(on_watch=lambda port, symbol: answers.get(symbol, b"") if port == "level2" else b"")
+    options: dict[str, Any] = {"level1": False, "depth_redrive_seconds": 0.05}
+    line = "8,{},A,1.75,4,1,2,10:00:00.25,2024-01-02,\r\n"
+    async with FakeFeed(manners) as feed, Running(feed, tmp_path, ("AAPL", "IBM", "MSFT"), **options) as it:
+        (link,) = it.reader.connections
+        client = await feed.watched("level2", 3)
+
+        async def spoken(symbol: str, times: int) -> None:
+            """AAPL speaks again and again; so long as others are silent beside it, each round may watch them again."""
+            async with asyncio.timeout(10):
+                while sum(command == f"WPL,{symbol}" for command in client.commands) < times:
+                    client.send(line.format("AAPL").encode())
+                    await asyncio.sleep(0.02)
+                    link.watch_silent_again()
+
+        async with asyncio.timeout(10):
+            while link.wishes.without_depth != {"IBM"}:
+                await asyncio.sleep(0.01)
+        await spoken("MSFT", 4)
+        assert client.commands.count("WPL,IBM") == 1
+        client.send(line.format("IBM").encode())
+        del answers["IBM"]
+        async with asyncio.timeout(10):
+            while link.wishes.without_depth:
+                await asyncio.sleep(0.01)
+        await spoken("IBM", 2)
 
 
 async def test_a_silenced_symbol_is_watched_again_without_a_fact_and_is_counted(

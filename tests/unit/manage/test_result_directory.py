@@ -56,7 +56,9 @@ def test_replay_refuses_the_files_of_an_earlier_run_and_replaces_them_when_told(
 ) -> None:
     runs = 0
 
-    def replay_spool(_: Settings, __: Sequence[Path], directory: Path, topics: Sequence[str]) -> Summary:
+    def replay_spool(
+        _: Settings, __: Sequence[Path], directory: Path, topics: Sequence[str], *, queue: Sequence[tuple[str, int]]
+    ) -> Summary:
         nonlocal runs
         runs += 1
         for topic in topics:

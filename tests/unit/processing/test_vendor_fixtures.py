@@ -73,8 +73,9 @@ def settings_for_replay(partitions: int = 16) -> Settings:
 
 @pytest.mark.skipif(not MESSAGES.exists(), reason=f"no recorded order book at {LOBSTER}")
 @pytest.mark.timeout(180)
-def test_all_levels_equal_the_vendors_book_after_every_message(tmp_path: Path) -> None:
-    replay_lobster(settings_for_replay(), [MESSAGES], tmp_path, [])
+@pytest.mark.parametrize("depth", ["levels", "orders"])
+def test_all_levels_equal_the_vendors_book_after_every_message(depth: str, tmp_path: Path) -> None:
+    replay_lobster(settings_for_replay(), [MESSAGES], tmp_path, [], depth=depth)
     table = pq.read_table(tmp_path / "lobster_books.parquet")
     with gzip.open(BOOKS) as file:
         vendor = np.loadtxt(file, delimiter=",", dtype=np.int64)
@@ -101,20 +102,22 @@ def first_rows(tmp_path: Path) -> Path:
     return tmp_path / MESSAGES.name.removesuffix(".gz")
 
 
-def test_a_row_that_changes_nothing_has_the_book_before_it(first_rows: Path, tmp_path: Path) -> None:
-    replay_lobster(settings_for_replay(), [first_rows], tmp_path / "out", [])
+@pytest.mark.parametrize("depth", ["levels", "orders"])
+def test_a_row_that_changes_nothing_has_the_book_before_it(depth: str, first_rows: Path, tmp_path: Path) -> None:
+    replay_lobster(settings_for_replay(), [first_rows], tmp_path / "out", [], depth=depth)
     rows = pq.read_table(tmp_path / "out/lobster_books.parquet").to_pylist()
     assert [row["src_row"] for row in rows] == list(range(1, 3002))
     assert rows[-1] | {"src_row": 3000} == rows[-2]
 
 
+@pytest.mark.parametrize("depth", ["levels", "orders"])
 def test_two_replays_give_the_same_bytes_however_they_are_cut(
-    first_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    depth: str, first_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topics = [f"market.{name}" for name in ("events", "features", "bars", "books", "gaps")]
-    replay_lobster(settings_for_replay(), [first_rows], tmp_path / "one", topics)
+    replay_lobster(settings_for_replay(), [first_rows], tmp_path / "one", topics, depth=depth)
     monkeypatch.setattr("pipeline_orchestrator.offline.LINES_AT_ONCE", 123)
-    replay_lobster(settings_for_replay(), [first_rows], tmp_path / "two", topics)
+    replay_lobster(settings_for_replay(), [first_rows], tmp_path / "two", topics, depth=depth)
     one = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
     assert one == {path.name: path.read_bytes() for path in (tmp_path / "two").iterdir()}
     assert set(one) == {*(f"{topic.removeprefix('market.')}.parquet" for topic in topics), "lobster_books.parquet"}
