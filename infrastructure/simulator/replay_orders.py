@@ -29,7 +29,7 @@ import numpy.typing as npt
 from numba import njit
 
 from infrastructure.simulator import columns as c
-from infrastructure.simulator.lobster_files import MISSING_PRICE, VendorDay
+from infrastructure.simulator.lobster_files import MISSING_PRICE, LobsterError, VendorDay
 
 _COLUMNS = 2
 assert _COLUMNS == c.VERSION, "columns.py changed: see its docstring"
@@ -293,7 +293,10 @@ def no_order_book() -> OrderBook:
 
 
 def order_book(days: Sequence[VendorDay], depth: int) -> OrderBook:
-    """The state before the first row of any day; ids without an add wait in the lists of their prices."""
+    """The state before the first row of any day; ids without an add wait in the lists of their prices.
+
+    Raises LobsterError where an id is at two prices or on two sides: an order has one of each.
+    """
     orders: list[Int64s] = []
     numbers: list[Int64s] = []
     futures: list[Int64s] = []
@@ -319,6 +322,13 @@ def order_book(days: Sequence[VendorDay], depth: int) -> OrderBook:
         rows = np.flatnonzero(own)[::-1]
         price_of: Int64s = np.zeros(number.size, dtype=np.int64)
         price_of[of_row[rows] - base] = np.searchsorted(key, 2 * day.price[rows] + side[rows])
+        elsewhere = 2 * day.price[rows] + side[rows] != key[price_of[of_row[rows] - base]]
+        if elsewhere.any():
+            row = int(rows[elsewhere].min())
+            raise LobsterError(
+                f"{day.symbol} {day.day}: message {row + 1} has order {day.order_id[row]} at another price or side "
+                "than an earlier one; such a file can be replayed by price level only"
+            )
         links += [(int(price_of[o]) + at, int(o) + base) for o in np.flatnonzero(ghost)]
         for parts, part in ((orders, of_row), (numbers, number), (futures, future), (ghosts, ghost), (keys, key)):
             parts.append(part)

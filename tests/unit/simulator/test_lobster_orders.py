@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
+
 from infrastructure.simulator.lobster import ReplayLine, replay_lines
-from infrastructure.simulator.lobster_files import load
+from infrastructure.simulator.lobster_files import LobsterError, load
 from infrastructure.simulator.replay import ReplayMarket
 from infrastructure.simulator.replay_orders import FIRST_REST
 from tests.unit.simulator.conversation import serving
@@ -151,6 +153,15 @@ def test_a_file_that_contradicts_itself_ends_in_the_vendors_book_all_the_same(tm
     ]
     path = pair(tmp_path, "ABC_2024-03-07", rows)
     agree(replay_lines([path], depth="orders"), [numbers(right) for _, right in rows])
+
+
+@pytest.mark.parametrize("second", ["34201,4,11,5,1000010,1", "34201,4,11,5,1000000,-1"])
+def test_an_order_at_two_prices_or_sides_is_refused_by_order_only(tmp_path: Path, second: str) -> None:
+    rows = [SMALL[0], ("34200.5,7,0,0,-1,-1", SMALL[0][1]), (second, SMALL[1][1])]
+    path = pair(tmp_path, "ABC_2024-03-07", rows)
+    with pytest.raises(LobsterError, match="ABC 2024-03-07: message 3 has order 11 at another price or side"):
+        list(replay_lines([path], depth="orders"))
+    assert list(replay_lines([path]))
 
 
 async def test_a_server_tells_orders_where_the_replay_keeps_them_and_q_where_not(tmp_path: Path) -> None:
