@@ -81,6 +81,8 @@ class IQFeedConfig(Section):
     depth_by_symbol: dict[Symbol, Literal["levels", "orders"]] = {}  # symbols whose form is another
     depth_levels: Annotated[int, Field(ge=0, le=40)] = 0  # WPL levels asked for; 0 = all
     depth_redrive_seconds: Annotated[float, Field(ge=0)] = 20.0  # watch a silent symbol's depth again; 0 = never
+    news: bool = False  # ask for headlines (S,NEWSON)
+    regional: bool = False  # ask for quotes per market center of each symbol (S,REGON)
     silence_seconds: Annotated[float, Field(gt=0)] = 5.0  # no line of any kind for this long = connection dead
     reconnect_max_seconds: Annotated[float, Field(gt=0)] = 30.0
 
@@ -148,6 +150,7 @@ class BarsConfig(Section):
     """Bars follow the T of Level 1."""
 
     keep: Duration = "2h"
+    keep_trades: Annotated[int, Field(ge=0)] = 20_000  # per symbol, for corrections; 56 bytes each
 
 
 class StorageConfig(Section):

@@ -100,6 +100,9 @@ class ProcessingFigures(MeasuredLatency):
         held, order_bytes = self.processing.processor.order_bytes()
         ctx.gauge("orders_held", held)
         ctx.gauge("order_table_bytes", order_bytes)
+        kept, trade_bytes = self.processing.processor.trade_bytes()
+        ctx.gauge("trades_kept", kept)
+        ctx.gauge("trade_table_bytes", trade_bytes)
         while self.processing.notices:
             level, event, fields = self.processing.notices.popleft()
             ctx.event(level, event, **fields)

@@ -5,7 +5,7 @@ O trades are counted apart. Open is the price of the earliest trade, close that 
 order; trades are taken in log order, so a later trade opens a bar only with an earlier time, and closes it with an
 equal or later one. A bar whose end lies at or before the clock `T` of Level 1 is published at that clock; a trade
 that comes afterwards makes a new revision, published at the next clock. Bars are kept until `keep` of market time
-after their end; a trade older than that is not taken.
+after their end, those inside an open gap until it ends; a trade older than that is not taken.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from pipeline_orchestrator.processing.layout import (
     NIL32,
     P_BARS,
     P_FREE_BAR,
+    P_FREE_TRADE,
+    P_TRADES_HELD,
     PUBLISHED,
+    THINNED,
     Array,
     Flag,
     Number,
     StateArrays,
 )
 from pipeline_orchestrator.processing.measures import LOW_BITS, LOW_MASK
-from pipeline_orchestrator.processing.trust import gap_reaches
+from pipeline_orchestrator.processing.trust import gap_open1, gap_reaches
 
 IN_TIME, LATE, TOO_LATE = range(3)
 
@@ -69,7 +72,7 @@ def take_trade(
     link = st.slots[slot]["link"]
     clock = st.links[link]["clock"]
     begin = (time // length) * length
-    if clock != NIL and begin + length + keep < clock:
+    if clock != NIL and begin + length + keep < clock and not in_open_gap(st, slot, link, begin, begin + length):
         return TOO_LATE
     chain = st.chains[2 * slot + k]
     newer, p = -1, chain["head"]
@@ -80,18 +83,55 @@ def take_trade(
         p = _insert(st, slot, k, newer, p, begin, date)
         if gap_reaches(st, slot, link, begin, begin + length):
             st.bars[p]["flags"] = GAPPED
+    touch(st, slot, k, p)
     bar = st.bars[p]
-    if bar["flags"] & (PUBLISHED | CHANGED) == PUBLISHED:
-        bar["flags"] = bar["flags"] | CHANGED
-        chain["pending"] = chain["pending"] + 1
-    if qualified:
-        _add(bar, time - begin, price, size)
-    else:
-        bar["odd_volume"] = bar["odd_volume"] + size
-        bar["odd_count"] = bar["odd_count"] + 1
+    add_trade(bar, time - begin, price, size, qualified)
     if bar["date"] == NIL32:
         bar["date"] = date
     return LATE if late else IN_TIME
+
+
+@njit(error_model="numpy", forceinline=True)
+def in_open_gap(st: StateArrays, slot: int, link: int, begin: int, end: int) -> Flag:
+    """True where [begin, end) lies in a Level 1 gap of the symbol that began at a known time and has not ended."""
+    return st.links[link]["gap1_from"] != NIL and gap_open1(st, slot, link) and gap_reaches(st, slot, link, begin, end)
+
+
+@njit(error_model="numpy", forceinline=True)
+def touch(st: StateArrays, slot: int, k: int, p: int) -> None:
+    """The bar changes: a published one waits for its next revision."""
+    bar = st.bars[p]
+    if bar["flags"] & (PUBLISHED | CHANGED) == PUBLISHED:
+        bar["flags"] = bar["flags"] | CHANGED
+        st.chains[2 * slot + k]["pending"] = st.chains[2 * slot + k]["pending"] + 1
+
+
+@njit(error_model="numpy", forceinline=True)
+def find_bar(st: StateArrays, slot: int, k: int, begin: int) -> Number:
+    """The bar that begins then, -1 where none is kept."""
+    p = st.chains[2 * slot + k]["head"]
+    while p >= 0 and st.bars[p]["open_us"] > begin:
+        p = st.bars[p]["older"]
+    if p >= 0 and st.bars[p]["open_us"] != begin:
+        return -1
+    return p
+
+
+@njit(error_model="numpy", forceinline=True)
+def drop_trades(st: StateArrays, slot: int, p: int) -> Number:
+    """Give back the kept trades of a bar; how many."""
+    bar = st.bars[p]
+    if bar["first_trade"] < 0:
+        return 0
+    n = bar["count"] + bar["odd_count"]
+    st.trades[bar["last_trade"]]["next"] = st.pool[P_FREE_TRADE]
+    st.pool[P_FREE_TRADE] = bar["first_trade"]
+    st.pool[P_TRADES_HELD] -= n
+    st.slots[slot]["trades"] = st.slots[slot]["trades"] - n
+    bar["first_trade"] = -1
+    bar["last_trade"] = -1
+    bar["flags"] = bar["flags"] | THINNED
+    return n
 
 
 @njit(error_model="numpy", forceinline=True)
@@ -100,23 +140,14 @@ def _insert(st: StateArrays, slot: int, k: int, newer: int, older: int, begin: i
     p = new_bar(st)
     bar = st.bars[p]
     bar["open_us"] = begin
-    bar["open"] = 0
-    bar["high"] = 0
-    bar["low"] = 0
-    bar["close"] = 0
-    bar["volume"] = 0
-    bar["turnover_hi"] = 0
-    bar["turnover_lo"] = 0
-    bar["odd_volume"] = 0
-    bar["first_us"] = 0
-    bar["last_us"] = 0
-    bar["count"] = 0
-    bar["odd_count"] = 0
+    empty_bar(bar)
     bar["date"] = date
     bar["revision"] = 0
     bar["flags"] = 0
     bar["older"] = older
     bar["newer"] = newer
+    bar["first_trade"] = -1
+    bar["last_trade"] = -1
     if newer >= 0:
         st.bars[newer]["older"] = p
     else:
@@ -131,7 +162,29 @@ def _insert(st: StateArrays, slot: int, k: int, newer: int, older: int, begin: i
 
 
 @njit(error_model="numpy", forceinline=True)
-def _add(bar: Array, at: int, price: int, size: int) -> None:
+def empty_bar(bar: Array) -> None:
+    """A bar without trades."""
+    bar["open"] = 0
+    bar["high"] = 0
+    bar["low"] = 0
+    bar["close"] = 0
+    bar["volume"] = 0
+    bar["turnover_hi"] = 0
+    bar["turnover_lo"] = 0
+    bar["odd_volume"] = 0
+    bar["first_us"] = 0
+    bar["last_us"] = 0
+    bar["count"] = 0
+    bar["odd_count"] = 0
+
+
+@njit(error_model="numpy", forceinline=True)
+def add_trade(bar: Array, at: int, price: int, size: int, qualified: bool) -> None:
+    """A trade `at` microseconds after the bar's begin moves it; trades come in log order."""
+    if not qualified:
+        bar["odd_volume"] = bar["odd_volume"] + size
+        bar["odd_count"] = bar["odd_count"] + 1
+        return
     if bar["count"] == 0:
         bar["open"] = price
         bar["high"] = price
@@ -186,10 +239,14 @@ def publish(st: StateArrays, slot: int, k: int, p: int) -> None:
 
 @njit(error_model="numpy", forceinline=True)
 def drop_old(st: StateArrays, slot: int, k: int, length: int, keep: int, clock: int) -> None:
-    """Give back published bars whose end lies more than `keep` before the clock."""
+    """Give back published bars whose end lies more than `keep` before the clock, up to one inside an open gap."""
     chain = st.chains[2 * slot + k]
     p = chain["tail"]
     while p >= 0 and st.bars[p]["open_us"] + length + keep < clock and not waits(st, p):
+        begin = st.bars[p]["open_us"]
+        if in_open_gap(st, slot, st.slots[slot]["link"], begin, begin + length):
+            break
+        drop_trades(st, slot, p)
         newer = st.bars[p]["newer"]
         if newer >= 0:
             st.bars[newer]["older"] = -1

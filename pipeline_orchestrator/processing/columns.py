@@ -69,6 +69,11 @@ class Rows(NamedTuple):
     priority: Column
     mmid: Column
     mmid_keys: Array  # int64: key of each code of mmid
+    tick_id: Column
+    center: Column
+    conditions: Column
+    conditions_keys: Array  # int64: key of each code of conditions
+    correction: Column
     closed: Array  # int64: since when the market is closed, per row (NIL = it is not); empty = it never is
     offset: Array  # of the record in its partition
     slot: Array
@@ -89,10 +94,11 @@ def value_or_nil(column: Column, i: int) -> Number:
     return NIL
 
 
-def rows_of(batch: pa.RecordBatch, offsets: Array, mmid_keys: Array) -> Rows:
+def rows_of(batch: pa.RecordBatch, offsets: Array, mmid_keys: Array, conditions_keys: Array) -> Rows:
     """The columns of a batch with arrow_schema(EVENTS). Raises ValueError for another schema.
 
-    `mmid_keys` = orders.mmid_key of each entry in the dictionary of mmid, one entry at least.
+    `mmid_keys` = orders.mmid_key of each entry in the dictionary of mmid, one entry at least; `conditions_keys`
+    likewise.
     """
     if not batch.schema.equals(_SCHEMA) and tuple(batch.schema.names) != _NAMES:
         raise ValueError("processing reads rows of market.events")
@@ -130,6 +136,11 @@ def rows_of(batch: pa.RecordBatch, offsets: Array, mmid_keys: Array) -> Rows:
         priority=_column(column["priority"], np.int64),
         mmid=_column(column["mmid"], codes),
         mmid_keys=_fixed(mmid_keys),
+        tick_id=_column(column["tick_id"], np.int64),
+        center=_column(column["market_center"], codes),
+        conditions=_column(column["conditions"], codes),
+        conditions_keys=_fixed(conditions_keys),
+        correction=_column(column["correction"], codes),
         closed=NEVER_CLOSED,
         offset=_fixed(offsets),
         slot=np.full(n, -1, np.int32),
@@ -143,7 +154,7 @@ def with_trading_dates(rows: Rows, calendar: Calendar) -> Rows:
     if rows.date.bits.size == 0 or n == 0:
         return rows
     dated = _unpacked(rows.date.bits, n)
-    missing = ~dated & (rows.kind >= KIND["trade"]) & (rows.kind <= KIND["depth_clear"])
+    missing = ~dated & (rows.kind >= KIND["trade"]) & (rows.kind <= KIND["correction"])
     if rows.time.bits.size:
         missing &= _unpacked(rows.time.bits, n)
     at = np.flatnonzero(missing)

@@ -12,10 +12,11 @@ from typing import Any, Final
 
 from numba import njit
 
-from pipeline_orchestrator.market.events import BASES, KIND, PORT
+from pipeline_orchestrator.market.events import BASES, EVENTS, KIND, PORT, enum_symbols
 from pipeline_orchestrator.processing.bar_chains import room_for_bars
 from pipeline_orchestrator.processing.borrow import borrowed
 from pipeline_orchestrator.processing.columns import Rows, present
+from pipeline_orchestrator.processing.corrections import correction_row, room_for_trade
 from pipeline_orchestrator.processing.emit import Bars, Books, Features, feature_row
 from pipeline_orchestrator.processing.layout import (
     C_NO_SYMBOL,
@@ -41,7 +42,7 @@ from pipeline_orchestrator.processing.rows import (
 from pipeline_orchestrator.processing.trust import attach
 
 # What a pass answers: the row it stopped at, and why.
-DONE, NEED_LEVELS, NEED_BARS, NEED_BOOK_ROWS, NEED_BAR_ROWS, NEED_TOO_LATE, NEED_ORDERS = range(7)
+DONE, NEED_LEVELS, NEED_BARS, NEED_BOOK_ROWS, NEED_BAR_ROWS, NEED_TOO_LATE, NEED_ORDERS, NEED_TRADES = range(8)
 
 # cursor[...]: where the outputs stand.
 N_FEATURES, N_BOOKS, N_BARS, N_TOO_LATE, N_FACTS = range(5)
@@ -50,10 +51,12 @@ CURSOR_SIZE: Final = 5
 _TRADE, _QUOTE = KIND["trade"], KIND["quote"]
 _ORDER_ADD, _ORDER_CHANGE = KIND["order_add"], KIND["order_change"]
 _LEVEL_SET, _DEPTH_CLEAR = KIND["level_set"], KIND["depth_clear"]
+_CORRECTION = KIND["correction"]
 _CLOCK, _CONNECTED, _GAP, _OTHER = KIND["clock"], KIND["connected"], KIND["gap"], KIND["other"]
 _LEVEL1, _LEVEL2 = PORT["level1"], PORT["level2"]
 assert (_TRADE, _QUOTE, _ORDER_ADD, _DEPTH_CLEAR) == (1, 2, 3, 8), "trade, quote and depth events are 1..8"
 assert BASES == ("C", "E", "O"), "rows.py reads basis by its code"
+assert enum_symbols(EVENTS)["correction"] == ("I", "X"), "corrections.py reads correction by its code"
 
 DIGEST: Final = source_digest(
     tuple(
@@ -66,6 +69,7 @@ DIGEST: Final = source_digest(
             "levels",
             "trust",
             "bar_chains",
+            "corrections",
             "emit",
             "rows",
             "orders",
@@ -116,9 +120,11 @@ def _build(digest: str) -> Any:  # Any: numba's dispatcher
                     continue
                 slot = rows.slot[i]
                 # Room for everything this row may write, before anything changes.
-                if kind == _TRADE:
+                if kind in (_TRADE, _CORRECTION):
                     if not room_for_bars(st):
                         return i, NEED_BARS
+                    if not room_for_trade(st):
+                        return i, NEED_TRADES
                     if too_late.shape[0] == cursor[N_TOO_LATE]:
                         return i, NEED_TOO_LATE
                 elif slot >= 0 and (kind == _LEVEL_SET or _ORDER_ADD <= kind <= _ORDER_CHANGE):
@@ -165,6 +171,16 @@ def _build(digest: str) -> Any:  # Any: numba's dispatcher
                         cursor[N_FEATURES] += 1
                     if changed:
                         cursor[N_BOOKS] += show_book(books, cursor[N_BOOKS], rows, i, number, st, slot, 0, rules, quiet)
+                elif kind == _CORRECTION:
+                    if slot < 0:
+                        st.counts[C_NO_SYMBOL] += 1
+                        continue
+                    attach(st, slot, link)
+                    late = correction_row(rows, i, st, slot, rules)
+                    if late != 0 and not quiet:
+                        at = cursor[N_TOO_LATE]
+                        too_late[at, 0], too_late[at, 1], too_late[at, 2] = i, slot, late
+                        cursor[N_TOO_LATE] = at + 1
                 elif kind == _CLOCK:
                     if rows.port[i] == _LEVEL1 and present(rows.time.bits, i):
                         made, shown = clock_level1(

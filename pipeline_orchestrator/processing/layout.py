@@ -28,6 +28,7 @@ INTERVALS: Final = ("1s", "1m")
 
 # Flags of a bar.
 PUBLISHED, CHANGED, GAPPED = 1, 2, 4
+THINNED = 8  # its trades are no longer kept, or not all
 
 # Rows of a symbol. Chains and sides have two rows per slot: 2 * slot + interval, 2 * slot + side.
 SLOT = np.dtype(
@@ -63,6 +64,7 @@ SLOT = np.dtype(
         ("ended1_to", "i8"),
         ("ended2_epoch", "i8"),  # newest level2 gap that ended for this symbol
         ("ended2_seq", "i8"),
+        ("trades", "i8"),  # kept for corrections
     ],
     align=True,
 )
@@ -117,9 +119,28 @@ BAR = np.dtype(
         ("older", "i4"),
         ("newer", "i4"),
         ("flags", "i4"),
+        ("first_trade", "i4"),  # kept trades of a minute, in log order; -1 = none. A bar of a second has none
+        ("last_trade", "i4"),
     ],
     align=True,
 )
+
+# A trade that a correction may name. Free rows are chained through `next`.
+TRADE = np.dtype(
+    [
+        ("time", "i8"),
+        ("price", "i8"),
+        ("size", "i8"),
+        ("tick_id", "i8"),  # NIL = none
+        ("conditions", "i8"),  # key of their text
+        ("center", "i4"),  # NIL32 = none
+        ("date", "i4"),
+        ("next", "i4"),
+        ("flags", "i4"),  # QUALIFIED, IN_VWAP
+    ],
+    align=True,
+)
+QUALIFIED, IN_VWAP = 1, 2  # C or E; in the VWAP of its trading date
 
 # One instance as one partition sees it; row = instance index * partitions + partition index.
 LINK = np.dtype(
@@ -178,6 +199,9 @@ COUNTED: Final = (
     "unknown_order_deletes",
     "mixed_depth_forms",
     "expired_participant_rows",
+    "corrections",
+    "corrections_not_applied",
+    "trades_not_kept",
 )
 (
     C_REPEATS,
@@ -191,12 +215,15 @@ COUNTED: Final = (
     C_UNKNOWN_ORDER,
     C_MIXED_FORMS,
     C_EXPIRED,
-) = range(11)
+    C_CORRECTED,
+    C_NOT_CORRECTED,
+    C_NOT_KEPT,
+) = range(14)
 
 # pool[...]: where the allocators stand. P_ORDERS = rows ever used, P_ORDERS_HELD = those in use.
-P_LEVELS, P_FREE_BAR, P_BARS, P_FREE_ORDER, P_ORDERS, P_ORDERS_HELD, P_FREE_BLOCK = range(
-    7
-)  # from P_FREE_BLOCK on: one free list per block size
+P_LEVELS, P_FREE_BAR, P_BARS, P_FREE_ORDER, P_ORDERS, P_ORDERS_HELD = range(6)
+P_FREE_TRADE, P_TRADES, P_TRADES_HELD = range(6, 9)
+P_FREE_BLOCK: Final = 9  # from here on: one free list per block size
 POOL_SIZE: Final = 40
 FIRST_BLOCK: Final = 8  # levels of the smallest block; each next size doubles
 
@@ -215,6 +242,7 @@ class StateArrays(NamedTuple):
     keys: Array  # int64, level pool
     sizes: Array  # int64, level pool
     orders: Array  # ORDER
+    trades: Array  # TRADE
     buckets: Array  # int32: first order of each hash bucket; as many as orders has rows, a power of two
     links: Array  # LINK
     order: Array  # int32: slots by partition, then symbol
@@ -230,6 +258,7 @@ class Rules(NamedTuple):
     books: int  # 0 off, 1 after each change, 2 every `period_us`
     period_us: int
     keep_us: int
+    keep_trades: int  # per symbol
     decay: float  # ln 2 / half-life in seconds
 
 

@@ -22,7 +22,8 @@ from pipeline_orchestrator.market.calendar import Calendar, Session, calendar_na
 from pipeline_orchestrator.market.events import EVENTS, GAPS, KIND, arrow_schema, enum_symbols
 from pipeline_orchestrator.market.gaps import GapBook, Place
 from pipeline_orchestrator.processing import kernel
-from pipeline_orchestrator.processing.columns import Rows, rows_of, with_trading_dates
+from pipeline_orchestrator.processing.columns import Rows, rows_of, value_or_nil, with_trading_dates
+from pipeline_orchestrator.processing.corrections import NO_SUCH_TRADE, REASONS
 from pipeline_orchestrator.processing.facts import FactTable, GapRows, event_place, read_facts
 from pipeline_orchestrator.processing.layout import (
     COUNTED,
@@ -69,6 +70,7 @@ def rules_of(settings: Settings) -> Rules:
         books=books,
         period_us=period,
         keep_us=round(durations.seconds(settings.bars.keep) * 1e6),
+        keep_trades=settings.bars.keep_trades,
         decay=math.log(2) / processing.volatility_halflife_seconds,
     )
 
@@ -100,8 +102,7 @@ class ProcessEvents:
         self._symbols = Symbols()
         self._dictionary: pa.Array | None = None
         self._sids: Array = np.zeros(1, np.int32)
-        self._mmids: pa.Array | None = None
-        self._mmid_keys: Array = np.zeros(1, np.int64)
+        self._keys: dict[str, tuple[pa.Array, Array]] = {}
         self._unreadable = 0
         self._book_rows = _FIRST_BOOK_ROWS
 
@@ -110,7 +111,9 @@ class ProcessEvents:
         output = Output(batch=batch)
         if len(batch) == 0:
             return output
-        rows = rows_of(batch.rows, _offsets(batch), self._keys_of(batch.rows))
+        rows = rows_of(
+            batch.rows, _offsets(batch), self._keys_of(batch.rows, "mmid"), self._keys_of(batch.rows, "conditions")
+        )
         rows = with_session_ends(with_trading_dates(rows, self.calendar), self.calendar)
         runs = self._runs(batch)
         facts = self._locate(batch, rows, runs)
@@ -131,6 +134,10 @@ class ProcessEvents:
     def order_bytes(self) -> tuple[int, int]:
         """Orders held in all books, and bytes of the tables for them."""
         return self.state.order_bytes()
+
+    def trade_bytes(self) -> tuple[int, int]:
+        """Trades kept for corrections, and bytes of the table for them."""
+        return self.state.trade_bytes()
 
     def counters(self) -> dict[str, int]:
         """What was counted since this object was made, by name (layout.COUNTED and `unreadable_facts`)."""
@@ -240,13 +247,16 @@ class ProcessEvents:
         self._unreadable += table.unreadable
         return table
 
-    def _keys_of(self, rows: pa.RecordBatch) -> Array:
-        """Keys of the participants in a batch's dictionary."""
-        dictionary = rows.column("mmid").dictionary if "mmid" in rows.schema.names else None
-        if dictionary is not None and (self._mmids is None or not dictionary.equals(self._mmids)):
-            self._mmid_keys = np.array([mmid_key(name or "") for name in dictionary.to_pylist()] or [0], np.int64)
-            self._mmids = dictionary
-        return self._mmid_keys
+    def _keys_of(self, rows: pa.RecordBatch, column: str) -> Array:
+        """Keys of the texts in a column's dictionary."""
+        if column not in rows.schema.names:
+            return np.zeros(1, np.int64)  # rows_of refuses the batch
+        dictionary = rows.column(column).dictionary
+        known = self._keys.get(column)
+        if known is None or not dictionary.equals(known[0]):
+            keys: Array = np.array([mmid_key(name or "") for name in dictionary.to_pylist()] or [0], np.int64)
+            known = self._keys[column] = (dictionary, keys)
+        return known[1]
 
     def _run(self, rows: Rows, runs: Array, facts: FactTable) -> tuple[list[Outgoing], Array]:
         """The kernel over all rows, with room made where it asks for it; outputs, and trades too late for bars."""
@@ -275,6 +285,8 @@ class ProcessEvents:
                 self.state.grow_levels()
             elif why == kernel.NEED_ORDERS:
                 self.state.grow_orders()
+            elif why == kernel.NEED_TRADES:
+                self.state.grow_trades()
             elif why == kernel.NEED_BARS:
                 self.state.grow_bars()
             elif why == kernel.NEED_BOOK_ROWS:
@@ -331,10 +343,31 @@ class ProcessEvents:
                 book.take(gap)
 
     def _tell_too_late(self, rows: Rows, too_late: Array, told: GapRows) -> None:
-        """A trade whose bar is no longer kept: the bar stays as it was published, and a row says so."""
+        """A trade whose bar is no longer kept: the bar stays as it was published, and a row says so.
+
+        So too a correction that names no kept trade, or not one alone.
+        """
         st = self.state.view()
         for i, slot, intervals in too_late.tolist():
-            time = int(rows.time.values[i])
+            time = int(value_or_nil(rows.time, i))
+            if intervals >= NO_SUCH_TRADE:
+                self._tell_not_applied(rows, i, int(st.slots[slot]["part"]), REASONS[intervals], told)
+                continue
+            if time == NIL:  # a delete without time found its trade, but not the bar of its second
+                at = Place()
+                told.put(
+                    rows,
+                    i,
+                    self.partitions[int(st.slots[slot]["part"])],
+                    gap_id=f"{int(rows.instance[i])}:{int(rows.epoch[i])}:{int(rows.seq[i])}",
+                    symbol=self._symbol_of(rows, i),
+                    port="level1",
+                    cause="bar_not_revised",
+                    state="unresolved",
+                    begun=at,
+                    detail=json.dumps({"intervals": [INTERVALS[k] for k in range(2) if intervals >> k & 1]}),
+                )
+                continue
             missed = [k for k in range(2) if intervals >> k & 1]
             length = INTERVALS_US[missed[-1]]
             begin = self.calendar.bar_begin(time, length)
@@ -351,6 +384,21 @@ class ProcessEvents:
                 ended=Place(time_us=begin + length),
                 detail=json.dumps({"intervals": [INTERVALS[k] for k in missed]}),
             )
+
+    def _tell_not_applied(self, rows: Rows, i: int, part: int, why: str, told: GapRows) -> None:
+        time = int(value_or_nil(rows.time, i))
+        told.put(
+            rows,
+            i,
+            self.partitions[part],
+            gap_id=f"{int(rows.instance[i])}:{int(rows.epoch[i])}:{int(rows.seq[i])}",
+            symbol=self._symbol_of(rows, i),
+            port="level1",
+            cause="correction_not_applied",
+            state="unresolved",
+            begun=Place(time_us=None if time == NIL else time),
+            detail=json.dumps({"why": why}),
+        )
 
     def _symbol_of(self, rows: Rows, i: int) -> str | None:
         slot = int(rows.slot[i])

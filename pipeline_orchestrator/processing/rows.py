@@ -22,16 +22,9 @@ from typing import Any
 from numba import njit
 
 from pipeline_orchestrator.market.events import KIND
-from pipeline_orchestrator.processing.bar_chains import (
-    LATE,
-    TOO_LATE,
-    drop_old,
-    oldest_pending,
-    publish,
-    take_trade,
-    waits,
-)
+from pipeline_orchestrator.processing.bar_chains import drop_old, oldest_pending, publish, waits
 from pipeline_orchestrator.processing.columns import Rows, present, value_or_nil
+from pipeline_orchestrator.processing.corrections import bar_trade, count_trade
 from pipeline_orchestrator.processing.emit import Bars, Books, put_bar, put_book
 from pipeline_orchestrator.processing.layout import (
     C_BAD_DEPTH,
@@ -47,15 +40,16 @@ from pipeline_orchestrator.processing.layout import (
     FACT_LOST,
     FACT_UNWATCH,
     FACT_WATCH,
+    IN_VWAP,
     NIL,
     NIL32,
+    QUALIFIED,
     Flag,
     Rules,
     StateArrays,
 )
 from pipeline_orchestrator.processing.layout import INTERVALS_US as LENGTHS
 from pipeline_orchestrator.processing.levels import delete_level, set_level
-from pipeline_orchestrator.processing.measures import LOW_BITS, LOW_MASK
 from pipeline_orchestrator.processing.order_book import admit, expire_rows, order_row
 from pipeline_orchestrator.processing.trust import (
     clear_depth,
@@ -124,22 +118,18 @@ def trade_row(rows: Rows, i: int, st: StateArrays, slot: int, rules: Rules) -> i
     if date > row["date"] and (not old or row["date"] == NIL32):
         row["date"] = date
         row["volume"], row["turnover_hi"], row["turnover_lo"] = 0, 0, 0
+    flags = 0
     if qualified:
+        flags = QUALIFIED
         if date == NIL32 or date == row["date"]:
-            row["volume"] = row["volume"] + size
-            row["turnover_hi"] = row["turnover_hi"] + (price >> LOW_BITS) * size
-            row["turnover_lo"] = row["turnover_lo"] + (price & LOW_MASK) * size
+            count_trade(st, slot, price, size, 1)
+            flags |= IN_VWAP
         if not old:
             row["last_price"], row["last_size"] = price, size
     late, lost = old, 0
     if present(rows.time.bits, i):
-        time = rows.time.values[i]
-        for k in range(2):
-            how = take_trade(st, slot, k, LENGTHS[k], rules.keep_us, time, price, size, qualified, date)
-            if how == TOO_LATE:
-                lost |= 1 << k
-            elif how == LATE:
-                late = True
+        lost, was_due = bar_trade(rows, i, st, slot, rules, date, flags)
+        late = late or was_due
     if lost != 0:
         st.counts[C_TOO_LATE] += 1
     elif late:

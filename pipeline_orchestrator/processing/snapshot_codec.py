@@ -18,11 +18,11 @@ from crc32c import crc32c
 from numba import njit
 
 from pipeline_orchestrator.market.gaps import GapBook
-from pipeline_orchestrator.processing.layout import BAR, LINK, ORDER, SLOT, Array, Number, StateArrays
+from pipeline_orchestrator.processing.layout import BAR, LINK, ORDER, SLOT, TRADE, Array, Number, StateArrays
 from pipeline_orchestrator.processing.process_events import ProcessEvents
 
 MAGIC: Final = b"MKTSNAP1"
-STATE_VERSION: Final = 2  # 1: without orders
+STATE_VERSION: Final = 3  # 1: without orders; 2: without trades
 _HEAD = struct.Struct("<8sI")
 _TAIL = struct.Struct("<I")
 
@@ -42,9 +42,10 @@ class Sections(NamedTuple):
     keys: Array  # int64
     sizes: Array  # int64
     chains: Array  # int64: how many bars, two per symbol
-    bars: Array  # BAR, newest first per chain
+    bars: Array  # BAR, newest first per chain; `first_trade` = how many trades
     queues: Array  # int64: how many orders, two per symbol
     orders: Array  # ORDER, by arrival per side; places in memory are -1
+    trades: Array  # TRADE, in log order per minute
 
 
 _DTYPES: Final[dict[str, np.dtype[Any]]] = {
@@ -52,14 +53,17 @@ _DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "links": LINK,
     "bars": BAR,
     "orders": ORDER,
+    "trades": TRADE,
     **{name: np.dtype("i8") for name in ("levels", "keys", "sizes", "chains", "queues")},
 }
-LAYOUT: Final = json.dumps([SLOT.descr, LINK.descr, BAR.descr, ORDER.descr])
+LAYOUT: Final = json.dumps([SLOT.descr, LINK.descr, BAR.descr, ORDER.descr, TRADE.descr])
 
 
 @njit(cache=True, error_model="numpy")
-def _pack(st: StateArrays, slots: Array, keys: Array, sizes: Array, bars: Array, orders: Array) -> Number:
-    level, bar, order = 0, 0, 0
+def _pack(
+    st: StateArrays, slots: Array, keys: Array, sizes: Array, bars: Array, orders: Array, trades: Array
+) -> Number:
+    level, bar, order, trade = 0, 0, 0, 0
     for slot in slots:
         for h in range(2 * slot, 2 * slot + 2):
             side = st.sides[h]
@@ -70,6 +74,14 @@ def _pack(st: StateArrays, slots: Array, keys: Array, sizes: Array, bars: Array,
             p = st.chains[h]["head"]
             while p >= 0:
                 bars[bar] = st.bars[p]
+                at, before = st.bars[p]["first_trade"], trade
+                while at >= 0:
+                    trades[trade] = st.trades[at]
+                    trades[trade]["next"] = -1
+                    trade += 1
+                    at = st.trades[at]["next"]
+                bars[bar]["first_trade"] = trade - before
+                bars[bar]["last_trade"] = -1
                 bar += 1
                 p = st.bars[p]["older"]
             p = side["oldest"]
@@ -79,7 +91,7 @@ def _pack(st: StateArrays, slots: Array, keys: Array, sizes: Array, bars: Array,
                 row["home"], row["next"], row["older"], row["newer"] = -1, -1, -1, -1
                 order += 1
                 p = st.orders[p]["newer"]
-    return level + bar + order
+    return level + bar + order + trade
 
 
 def pack(processor: ProcessEvents, partition: int) -> tuple[Header, Sections]:
@@ -98,14 +110,17 @@ def pack(processor: ProcessEvents, partition: int) -> tuple[Header, Sections]:
     bars: Array = np.empty(int(chains.sum()), BAR)
     queues = st.sides[both]["orders"].astype(np.int64)
     orders: Array = np.empty(int(queues.sum()), ORDER)
-    _pack(st, slots, keys, sizes, bars, orders)
+    trades: Array = np.empty(int(rows["trades"].sum()), TRADE)
+    _pack(st, slots, keys, sizes, bars, orders, trades)
     header: Header = {
         "symbols": [symbol for symbol, _ in named],
         "instances": list(state.instances),
         "past_lost": state.past_lost[part],
         "gaps": processor.gaps[partition].dump(),
     }
-    return header, Sections(rows, st.links[state.links_of(part)], levels, keys, sizes, chains, bars, queues, orders)
+    return header, Sections(
+        rows, st.links[state.links_of(part)], levels, keys, sizes, chains, bars, queues, orders, trades
+    )
 
 
 def unpack(processor: ProcessEvents, partition: int, header: Header, sections: Sections) -> None:
@@ -118,7 +133,7 @@ def unpack(processor: ProcessEvents, partition: int, header: Header, sections: S
         state.view().links[number * len(state.partitions) + part] = sections.links[place]
     state.past_lost[part] = bool(header["past_lost"])
     processor.gaps[partition] = GapBook.load(header["gaps"])
-    level, bar, order = 0, 0, 0
+    level, bar, order, trade = 0, 0, 0, 0
     for at, symbol in enumerate(header["symbols"]):
         slot = state.add_slot(part, state.add_symbol(symbol))
         row = state.view().slots[slot]
@@ -134,8 +149,10 @@ def unpack(processor: ProcessEvents, partition: int, header: Header, sections: S
             state.put_levels(slot, h, sections.keys[level : level + n], sections.sizes[level : level + n])
             level += n
             n = int(sections.chains[2 * at + h])
-            state.put_bars(slot, h, sections.bars[bar : bar + n])
-            bar += n
+            bars = sections.bars[bar : bar + n]
+            held = int(bars["first_trade"].sum())
+            state.put_bars(slot, h, bars, sections.trades[trade : trade + held])
+            bar, trade = bar + n, trade + held
             n = int(sections.queues[2 * at + h])
             state.put_orders(slot, h, sections.orders[order : order + n])
             order += n

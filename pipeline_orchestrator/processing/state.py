@@ -26,14 +26,18 @@ from pipeline_orchestrator.processing.layout import (
     P_FREE_BAR,
     P_FREE_BLOCK,
     P_FREE_ORDER,
+    P_FREE_TRADE,
     P_LEVELS,
     P_ORDERS,
     P_ORDERS_HELD,
+    P_TRADES,
+    P_TRADES_HELD,
     POOL_SIZE,
     PUBLISHED,
     SIDE,
     SLOT,
     STALE,
+    TRADE,
     Array,
     StateArrays,
 )
@@ -60,6 +64,7 @@ NEW_SLOT = _blank(
     volume=0,
     turnover_hi=0,
     turnover_lo=0,
+    trades=0,
     variance=float("nan"),
 )
 NEW_SIDES = np.array([(0, 0, 0, -1, -1, 0)] * 2, SIDE)
@@ -90,6 +95,7 @@ class State:
         pool: Array = np.zeros(POOL_SIZE, np.int64)
         pool[P_FREE_BAR] = -1
         pool[P_FREE_ORDER] = -1
+        pool[P_FREE_TRADE] = -1
         pool[P_FREE_BLOCK:] = -1
         self._arrays = StateArrays(
             slots=np.zeros(16, SLOT),
@@ -99,6 +105,7 @@ class State:
             keys=np.zeros(64 * FIRST_BLOCK, np.int64),
             sizes=np.zeros(64 * FIRST_BLOCK, np.int64),
             orders=np.zeros(64, ORDER),
+            trades=np.zeros(64, TRADE),
             buckets=np.full(64, -1, np.int32),
             links=np.zeros(0, LINK),
             order=np.zeros(0, np.int32),
@@ -214,8 +221,12 @@ class State:
         arrays = self._arrays
         return int(arrays.pool[P_ORDERS_HELD]), arrays.orders.nbytes + arrays.buckets.nbytes
 
-    def put_bars(self, slot: int, interval: int, bars: Array) -> None:
-        """Bars of a chain that has none, newest first."""
+    def trade_bytes(self) -> tuple[int, int]:
+        """Trades kept for corrections, and bytes of the table for them (which never shrinks)."""
+        return int(self._arrays.pool[P_TRADES_HELD]), self._arrays.trades.nbytes
+
+    def put_bars(self, slot: int, interval: int, bars: Array, trades: Array | None = None) -> None:
+        """Bars of a chain that has none, newest first; those with a `first_trade` get the next so many trades."""
         n = int(bars.size)
         if not n:
             return
@@ -229,6 +240,25 @@ class State:
         placed["newer"] = [-1, *range(first, first + n - 1)]
         waiting = int(np.count_nonzero((placed["flags"] & (PUBLISHED | CHANGED)) != PUBLISHED))
         self._arrays.chains[2 * slot + interval] = (first, first + n - 1, n, waiting)
+        counts = bars["first_trade"].astype(np.int64)
+        placed["first_trade"], placed["last_trade"] = -1, -1
+        if trades is not None and trades.size:
+            self._put_trades(placed, counts, trades)
+
+    def _put_trades(self, bars: Array, counts: Array, trades: Array) -> None:
+        n = int(trades.size)
+        while int(self._arrays.pool[P_TRADES]) + n > self._arrays.trades.size:
+            self.grow_trades()
+        first = int(self._arrays.pool[P_TRADES])
+        self._arrays.pool[P_TRADES] = first + n
+        self._arrays.pool[P_TRADES_HELD] += n
+        placed = self._arrays.trades[first : first + n]
+        placed[:] = trades
+        placed["next"] = range(first + 1, first + n + 1)
+        having: Array = np.flatnonzero(counts)
+        ends = first + np.cumsum(counts[having])
+        bars["first_trade"][having], bars["last_trade"][having] = ends - counts[having], ends - 1
+        placed["next"][ends - 1 - first] = -1
 
     def grow_levels(self) -> None:
         """Twice the room for levels."""
@@ -240,6 +270,10 @@ class State:
         buckets: Array = np.full(room, -1, np.int32)
         self._arrays = self._arrays._replace(orders=doubled(self._arrays.orders), buckets=buckets)
         fill_buckets(self.view())
+
+    def grow_trades(self) -> None:
+        """Twice the room for trades."""
+        self._arrays = self._arrays._replace(trades=doubled(self._arrays.trades))
 
     def grow_bars(self) -> None:
         """Twice the room for bars."""

@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tests.unit.processing.reference_corrections import CorrectionReference
 from tests.unit.processing.reference_depth import DepthReference
 from tests.unit.processing.reference_features import SECOND, features_of
 from tests.unit.processing.reference_state import Bar, Instance, Row, Symbol, half_even
@@ -23,7 +24,7 @@ DEPTH_KINDS = {"order_add", "order_change", "order_delete", "level_set", "level_
 MARKET = DEPTH_KINDS | {"trade", "quote"}
 
 
-class Reference(DepthReference):
+class Reference(CorrectionReference, DepthReference):
     def __init__(
         self,
         partition: int,
@@ -31,10 +32,11 @@ class Reference(DepthReference):
         levels: int = 5,
         books: str = "change",
         keep_s: float = 7200,
+        keep_trades: int = 20_000,
         closed_since: Callable[[int], int | None] = lambda _: None,
     ) -> None:
         self.partition, self.levels, self.books = partition, levels, books
-        self.keep = round(keep_s * SECOND)
+        self.keep, self.keep_trades = round(keep_s * SECOND), keep_trades
         self.decay = math.log(2) / 60
         super().__init__(closed_since)
         self.symbols: dict[str, Symbol] = {}
@@ -73,7 +75,11 @@ class Reference(DepthReference):
     # -- events
 
     def take(self, row: Row, offset: int) -> None:
-        if row["kind"] in MARKET and row.get("trading_date") is None and row.get("event_time_us") is not None:
+        if (
+            row["kind"] in MARKET | {"correction"}
+            and row.get("trading_date") is None
+            and row.get("event_time_us") is not None
+        ):
             moment = datetime.fromtimestamp(row["event_time_us"] / 1e6, ZoneInfo("America/New_York"))
             row = row | {"trading_date": (moment.date() - date(1970, 1, 1)).days}
         instance = self.instances.setdefault(row["instance"], Instance())
@@ -86,7 +92,7 @@ class Reference(DepthReference):
             symbol = self.symbols.setdefault(row["symbol"], Symbol(row["symbol"]))
         kind = row["kind"]
         featured = kind in DEPTH_KINDS | {"trade", "quote"}
-        read_by = featured or kind in {"connected", "lost", "subscribed", "unsubscribed", "gap", "other"}
+        read_by = featured or kind in {"connected", "lost", "subscribed", "unsubscribed", "gap", "other", "correction"}
         if symbol is not None and read_by and symbol.instance != row["instance"]:
             symbol.instance, symbol.ended = row["instance"], {}
         if featured:
@@ -103,6 +109,9 @@ class Reference(DepthReference):
             self.emit("market.features", row, offset, **features_of(row, symbol, self.decay, gap_open))
             if emptied or symbol.top(self.levels) != before:
                 self.show(row, offset, symbol)
+        elif kind == "correction":
+            if symbol is not None:
+                self.correction(row, offset, symbol, instance)
         elif kind == "clock":
             if row["port"] == "level1" and row.get("event_time_us") is not None:
                 self.clock(row, offset, instance)
@@ -220,18 +229,25 @@ class Reference(DepthReference):
             return
         if date is not None and (symbol.date is None or (date > symbol.date and not old)):
             symbol.date, symbol.traded = date, []
+        counted = False
         if basis in "CE":
             if date is None or date == symbol.date:
                 symbol.traded.append((price, size))
+                counted = True
             if not old:
                 symbol.last = (price, size)
-        time = row.get("event_time_us")
-        if time is None:
-            return
+        if row.get("event_time_us") is not None:
+            missed = self.into_bars(row, symbol, instance, counted)
+            if missed:
+                self.not_revised(row, offset, symbol, missed)
+
+    def into_bars(self, row: Row, symbol: Symbol, instance: Instance, counted: bool) -> list[str]:
+        """Put a trade into its bars; intervals whose bar lies too far back."""
+        time, date = row["event_time_us"], row.get("trading_date")
         missed = []
         for interval, length in LENGTHS.items():
             begin = time - time % length
-            if instance.clock is not None and begin + length + self.keep < instance.clock:
+            if self.too_old(symbol, instance, begin, length, instance.clock):
                 missed.append(interval)
                 continue
             bars = symbol.bars[interval]
@@ -240,30 +256,48 @@ class Reference(DepthReference):
             bar = bars[begin]
             bar.changed = True
             bar.date = date if bar.date is None else bar.date
-            if basis in "CE":
-                bar.trades.append((time, price, size))
+            if row["basis"] in "CE":
+                bar.trades.append((time, row["price"], row["size"]))
             else:
-                bar.odd.append(size)
-        if missed:
-            length = LENGTHS[missed[-1]]
-            self.emit(
-                "market.gaps",
-                row,
-                offset,
-                gap_id=f"{row['instance']}:{row['epoch']}:{row['seq']}",
-                symbol=symbol.name,
-                port="level1",
-                cause="bar_not_revised",
-                state="unresolved",
-                from_time_us=time - time % length,
-                from_epoch=None,
-                from_seq=None,
-                to_time_us=time - time % length + length,
-                to_epoch=None,
-                to_seq=None,
-                detail=json.dumps({"intervals": missed}),
-                revision=0,
-            )
+                bar.odd.append(row["size"])
+        if "1m" not in missed:
+            self.keep_trade(row, symbol, counted)
+        return missed
+
+    def too_old(self, symbol: Symbol, instance: Instance, begin: int, length: int, clock: int | None) -> bool:
+        if clock is None or begin + length + self.keep >= clock:
+            return False
+        known = instance.begun.get("level1", (None, None))[1] is not None
+        in_gap = known and self.gap_open(symbol, "level1") and self.reaches(symbol, instance, begin, begin + length)
+        return not in_gap
+
+    def not_revised(self, row: Row, offset: int, symbol: Symbol, missed: list[str]) -> None:
+        time, length = row.get("event_time_us"), LENGTHS[missed[-1]]
+        begin = None if time is None else time - time % length
+        detail = json.dumps({"intervals": missed})
+        self.flag(row, offset, symbol, "bar_not_revised", begin, None if begin is None else begin + length, detail)
+
+    def flag(
+        self, row: Row, offset: int, symbol: Symbol, cause: str, begin: int | None, end: int | None, detail: str
+    ) -> None:
+        self.emit(
+            "market.gaps",
+            row,
+            offset,
+            gap_id=f"{row['instance']}:{row['epoch']}:{row['seq']}",
+            symbol=symbol.name,
+            port="level1",
+            cause=cause,
+            state="unresolved",
+            from_time_us=begin,
+            from_epoch=None,
+            from_seq=None,
+            to_time_us=end,
+            to_epoch=None,
+            to_seq=None,
+            detail=detail,
+            revision=0,
+        )
 
     def reaches(self, symbol: Symbol, instance: Instance, begin: int, end: int) -> bool:
         if "level1" not in instance.begun:
@@ -320,9 +354,10 @@ class Reference(DepthReference):
                         bar.revision += bar.published
                         bar.published, bar.changed = True, False
                         self.bar(row, offset, symbol, interval, begin, bar)
-                for begin in [each for each, bar in bars.items() if not bar.changed]:
-                    if begin + length + self.keep < clock:
-                        del bars[begin]
+                for begin in sorted(bars):
+                    if bars[begin].changed or not self.too_old(symbol, instance, begin, length, clock):
+                        break
+                    del bars[begin]
             before = symbol.top(self.levels)
             self.expire(symbol, clock)
             if symbol.top(self.levels) != before:

@@ -14,9 +14,20 @@ def half_even(value: Fraction) -> int:
 
 
 @dataclass
+class Kept:
+    """A trade that a correction may name."""
+
+    row: Row
+    date: int | None
+    counted: bool
+
+
+@dataclass
 class Bar:
     trades: list[tuple[int, int, int]] = field(default_factory=list)  # time, price, size of C and E, in log order
     odd: list[int] = field(default_factory=list)  # sizes of O
+    kept: list[Kept] = field(default_factory=list)  # of a minute: all its trades, in log order
+    thinned: bool = False
     date: int | None = None
     published: bool = False
     changed: bool = True

@@ -40,6 +40,7 @@ def random_log(seed: int, events: int = 250, partitions: int = 3) -> Log:
     """Events of two instances over a few symbols, as ingestion would write them, and worse."""
     rng = random.Random(seed)
     feeds = [Feed(instance=0, epoch=5), Feed(instance=7, epoch=2)]
+    traded: list[Row] = []
     log = Log(partitions)
     open_gaps: list[list[str]] = [[], []]
     for _ in range(events):
@@ -49,7 +50,9 @@ def random_log(seed: int, events: int = 250, partitions: int = 3) -> Log:
         feed.now += rng.choice((0,) * 40 + (400_000_000, 901_000_000))
         if rng.random() < 0.01:
             feed.epoch, feed.seq = feed.epoch + 1, 0
-        row = _event(rng, feed, open_gaps[at])
+        row = _correction(rng, feed, traded) if traded and rng.random() < 0.12 else _event(rng, feed, open_gaps[at])
+        if row["kind"] == "trade" and row.get("symbol") is not None:
+            traded.append(row)
         hole = rng.choice((0, 0, 0, 2))
         if row.get("symbol") is not None:
             place = SYMBOLS.index(row["symbol"]) % partitions if rng.random() < 0.97 else 1
@@ -87,6 +90,11 @@ def _event(rng: random.Random, feed: Feed, open_gaps: list[str]) -> Row:
         date = {"trading_date": DAY + rng.choice((0, 0, 0, 0, 0, 0, 0, -1, 1))} if "trading_date" not in old else {}
         time = {"event_time_us": feed.now - rng.choice((0, 0, 0, 0, 1_500_000))} if "event_time_us" not in old else {}
         odd = price + rng.choice((0, 0, 1, 37))
+        old |= {
+            "tick_id": rng.choice((None, feed.seq, feed.seq, feed.seq, 5)),
+            "conditions": rng.choice(("01", "8717")),
+        }
+        old |= {"market_center": rng.choice((5, 19, None))}
         return feed.trade(symbol, odd, rng.choice((0, 1, 3, 10, 250)), rng.choice("CCEO"), **date, **time, **old)
     if kind == "quote":
         bid = rng.choice((None, 0, price, price - 1, price - 3 * PENNY))
@@ -133,6 +141,22 @@ def _event(rng: random.Random, feed: Feed, open_gaps: list[str]) -> Row:
             )
         )()
     return _fact(rng, feed, symbol, open_gaps)
+
+
+def _correction(rng: random.Random, feed: Feed, traded: list[Row]) -> Row:
+    """Names a trade of the stream, more or less exactly; or inserts one like it."""
+    trade = rng.choice(traded[-30:])
+    names = ("price", "size", "market_center", "tick_id", "conditions", "event_time_us", "trading_date", "basis")
+    line: Row = {name: trade.get(name) for name in names} | {"correction": rng.choice("XXXI")}
+    if line["correction"] == "I":
+        line |= {"tick_id": rng.choice((line["tick_id"], 10_000 + feed.seq, None)), "size": rng.choice((1, 70, -1))}
+        line["basis"] = rng.choice(("C", "E", "O", None))
+    for name in names:
+        if rng.random() < 0.06:
+            line[name] = rng.choice((None, {"price": 1, "size": 7, "trading_date": DAY}.get(name)))
+    if rng.random() < 0.4:
+        line["event_time_us"] = None
+    return feed.add("correction", trade["symbol"], **line)
 
 
 def _order(rng: random.Random, feed: Feed, symbol: str, side: str, price: int, old: dict[str, Any]) -> Row:
@@ -189,9 +213,9 @@ def closed_since(us: int) -> int | None:
 NIGHTS = half_hours()
 
 
-def settings_for(books: str = "change", levels: int = 3, keep: str = "60s") -> Settings:
+def settings_for(books: str = "change", levels: int = 3, keep: str = "60s", keep_trades: int = 12) -> Settings:
     processing = ProcessingConfig(books=books, book_levels=levels)
-    return Settings(processing=processing, bars=BarsConfig(keep=keep))
+    return Settings(processing=processing, bars=BarsConfig(keep=keep, keep_trades=keep_trades))
 
 
 def run(
@@ -224,6 +248,7 @@ def expected(log: Log, settings: Settings) -> dict[str, list[Row]]:
             levels=settings.processing.book_levels,
             books=settings.processing.books,
             keep_s=keep,
+            keep_trades=settings.bars.keep_trades,
             closed_since=closed_since,
         )
         for offset, row in log.records.get(partition, []):

@@ -24,7 +24,7 @@ def plain(row: Row) -> Row:
 
 def same(found: Any, wanted: Any, name: str) -> bool:
     if name == "volatility" and found is not None and wanted is not None:
-        return math.isclose(found, wanted, rel_tol=1e-9, abs_tol=1e-10)
+        return math.isclose(found, wanted, rel_tol=1e-9, abs_tol=1e-9)
     return bool(found == wanted)
 
 

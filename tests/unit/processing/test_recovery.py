@@ -132,7 +132,7 @@ def test_packed_state_unpacks_to_the_same_state(seed: int) -> None:
         # The links' indices differ with the order of restoring; packed again, nothing does.
         one, other = pack(copy, partition), pack(whole, partition)
         assert one[0] | {"instances": []} == other[0] | {"instances": []}
-        for name in ("levels", "keys", "sizes", "chains", "queues", "orders"):
+        for name in ("levels", "keys", "sizes", "chains", "queues", "orders", "trades"):
             assert getattr(one[1], name).tolist() == getattr(other[1], name).tolist()
     rest = Log(3)
     for partition, records in log.records.items():
