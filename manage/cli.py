@@ -27,6 +27,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "status": ("manage.commands.status:status", "State of every component, now."),
         "monitor": ("manage.commands.monitor:monitor", "The same, once a second."),
         "logs": ("manage.commands.logs:logs", "The daemon's log lines."),
+        "symbol": ("manage.commands.symbol:symbol", "What is known of one symbol: fundamentals, book, gaps, news."),
     },
     "Prepare": {
         "config": ("manage.commands.config:config", "Show, validate and compare settings."),

@@ -46,6 +46,7 @@ class Behaviour:
     ack_comma: bool = True  # S,CURRENT PROTOCOL ends in a comma
     watches_survive: bool = True  # a loss of the upstream link
     clear_depth: bool = False  # send S,CLEAR DEPTH before the rows after a reconnect
+    corrections: float = 0.0  # share of trades that are corrected a few seconds later
     lookup: LookupBehaviour = field(default_factory=LookupBehaviour)
     clear_depth_seconds: float = 0.0  # clear and resend every watched book each so many seconds; 0 = never
     old_depth_watch: bool = True  # w<SYM>, r<SYM> work beside WOR and WPL

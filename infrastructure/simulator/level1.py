@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from infrastructure.simulator import fields, render
+from infrastructure.simulator import bulletins, fields, render
 from infrastructure.simulator.connection import Connection
 from infrastructure.simulator.feed import VERSION, Feed
 from infrastructure.simulator.fundamentals import fundamental_line
@@ -21,7 +21,7 @@ _WATCH = {"w": _ALL, "t": _TRADES}
 
 
 class Level1Session(Session):
-    """See the module. Regional quotes, news and log levels are accepted and give nothing."""
+    """See the module. News and regional quotes come once, on demand; log levels are accepted and give nothing."""
 
     stats_type: ClassVar[int] = 1
     streams: ClassVar[bool] = True
@@ -75,9 +75,9 @@ class Level1Session(Session):
             "REQUEST WATCHES": self._say_watches,
             "UNWATCH ALL": lambda rest: self._unwatch_all(),
             "REQUEST STATS": lambda rest: self.say(stats_line(self.feed)),
-            "REGON": lambda rest: None,
+            "REGON": self._regional,
             "REGOFF": lambda rest: None,
-            "NEWSON": lambda rest: None,
+            "NEWSON": self._news,
             "NEWSOFF": lambda rest: None,
             "SET LOG LEVELS": lambda rest: self.say("S,CURRENT LOG LEVELS," + rest),
             "CONNECT": lambda rest: self.feed.set_upstream(True),
@@ -150,6 +150,17 @@ class Level1Session(Session):
 
     def _set_layout(self, names: tuple[str, ...]) -> None:
         self._fields, self._layout = names, fields.compiled(names, self._known)
+
+    def _news(self, rest: str) -> None:
+        if self.feed.connected:
+            for line in bulletins.headlines(self.feed.names.symbols, self.feed.market.second_us):
+                self.say(line)
+
+    def _regional(self, rest: str) -> None:
+        symbol = self.symbol(rest.removesuffix(","))
+        if symbol >= 0 and self.feed.connected:
+            for line in bulletins.regional_lines(self.feed.names.symbols[symbol], self.feed.market.state[symbol]):
+                self.say(line, symbol)
 
     def _say_layout(self, rest: str) -> None:
         self.say("S,CURRENT UPDATE FIELDNAMES," + ",".join(self._fields))

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from infrastructure.simulator import admin, level1, level2, lookup_session
 from infrastructure.simulator.connection import Connection
+from infrastructure.simulator.correct_on_demand import Corrector
 from infrastructure.simulator.feed import Behaviour, Feed
 from infrastructure.simulator.market import Market, ReadyRows, Rows
 from infrastructure.simulator.sent_log import SentLog
@@ -87,6 +88,7 @@ class Simulator:
         self.addresses: dict[str, tuple[str, int]] = {}
         self.connections = 0
         self.started = self.finished = False
+        self._corrector = Corrector(self.feed.behaviour.corrections, market.names)
         self._log = SentLog(market.names, sent_log)
         self._event, self._on_second = event, on_second
         self._listeners: list[socket.socket] = []
@@ -249,6 +251,8 @@ class Simulator:
         if not isinstance(rows, ReadyRows):  # a recording's lines are not taken apart: it has no history
             self.feed.history.take(rows.level1)
             self._tell_of_full_history()
+            if self.feed.behaviour.corrections:
+                rows = self._corrector.extend(rows)
         self.feed.cut_windows(rows.level2, rows.reset)
         for session in list(self.feed.sessions):
             session.deliver(rows)

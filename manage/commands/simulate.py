@@ -38,6 +38,8 @@ from manage.terminal import Terminal
 @click.option("--queue-limit", default=64, show_default=True, type=click.IntRange(1, 4096), metavar="MIB",
               help="Close a client that leaves more unread.")  # fmt: skip
 @click.option("--symbol-limit", default=0, type=click.IntRange(min=0), help="Symbols an account may watch [500].")
+@click.option("--corrections", default=0.0, type=click.FloatRange(0, 1), metavar="SHARE",
+              help="So many of the trades are corrected seconds later, e.g. 0.01.")  # fmt: skip
 @click.option("--no-depth", default="", metavar="A,B", help="Symbols without Level 2 (answered with q).")
 @click.option("--protocol", default="6.2", show_default=True, help="The newest that is spoken; older ones are too.",
               type=click.Choice(["6.2", "6.1", "6.0", "5.2", "5.1", "5.0"]))  # fmt: skip
@@ -110,6 +112,7 @@ def _config(flags: dict[str, Any]) -> tuple[Any, float | None]:  # Any: Simulato
         behaviour=Behaviour(
             queue_limit=flags["queue_limit"] << 20,
             symbol_limit=flags["symbol_limit"],
+            corrections=flags["corrections"],
             no_depth=frozenset(_names(flags["no_depth"])),
             clear_depth_seconds=flags["clear_depth_every"],
             newest_protocol=flags["protocol"],

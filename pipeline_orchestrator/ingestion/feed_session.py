@@ -191,7 +191,7 @@ class FeedSession:
 
     def _watch_all(self, *, announce: bool) -> None:
         """(Re)send every watch; the facts are in the spool before the first line that can follow from them."""
-        commands = []
+        commands = [say.ask_news()] if self.wishes.news else []
         for symbol in self.wishes.wanted:
             if symbol in self.wishes.withheld:
                 continue

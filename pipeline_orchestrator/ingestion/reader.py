@@ -44,7 +44,14 @@ class IngestionReader:
                 port,
                 journal,
                 Subscriptions(
-                    name, symbols, feed.depth_levels, feed.depth, feed.depth_by_symbol, protocol=feed.protocol
+                    name,
+                    symbols,
+                    feed.depth_levels,
+                    feed.depth,
+                    feed.depth_by_symbol,
+                    protocol=feed.protocol,
+                    news=feed.news and instance == 0,  # one reader of headlines is enough
+                    regional=feed.regional,
                 ),
                 protocol=feed.protocol,
                 client_name=f"pipeline-orchestrator-{instance}",

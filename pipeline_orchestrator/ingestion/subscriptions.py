@@ -31,6 +31,11 @@ def select_fields(names: Sequence[str]) -> bytes:
     return b"S,SELECT UPDATE FIELDS," + ",".join(names).encode("ascii") + CRLF
 
 
+def ask_news() -> bytes:
+    """Asks for headlines as they come."""
+    return b"S,NEWSON" + CRLF
+
+
 def ask_clock() -> bytes:
     """Asks for one T line."""
     return b"T" + CRLF
@@ -42,6 +47,7 @@ class Subscriptions:
     `wanted` is what the settings ask for, `withheld` the part of it that another instance has not let go of yet;
     `refused` maps a symbol to why the feed does not serve it (UNKNOWN | LIMIT); `without_depth` are those watched
     without any depth now. `limit` = symbols the account may watch, None = not told.
+    `news` and `regional`: headlines, and quotes per market center of each symbol, are wanted (Level 1 only).
     On Level 2 a symbol's form is `forms[symbol]`, else `depth`: WPL for levels, WOR for orders.
     """
 
@@ -54,6 +60,8 @@ class Subscriptions:
         forms: Mapping[str, str] | None = None,
         *,
         protocol: str = NEWEST,
+        news: bool = False,
+        regional: bool = False,
     ) -> None:
         self.connection, self.depth_levels = connection, depth_levels
         self.depth, self.forms = depth, dict(forms or {})
@@ -65,6 +73,7 @@ class Subscriptions:
         self.refused: dict[str, str] = {}
         self.without_depth: set[str] = set()
         self.limit: int | None = None
+        self.news, self.regional = news and connection == "level1", regional and connection == "level1"
 
     @property
     def actual(self) -> int:
@@ -83,7 +92,7 @@ class Subscriptions:
         self.refused.pop(symbol, None)
         name = symbol.encode("ascii", "replace")
         if self._one_letter:
-            return b"w" + name + CRLF
+            return b"w" + name + CRLF + (b"S,REGON," + name + CRLF if self.regional else b"")
         if self.form(symbol) == ORDERS:
             return b"WOR," + name + CRLF
         levels = b",%d" % self.depth_levels if self.depth_levels else b""

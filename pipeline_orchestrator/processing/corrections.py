@@ -6,7 +6,8 @@ minute that has any loses its trades (counted), and no correction can name them 
 
 `C` lines: `X` deletes the one kept trade that it names, `I` inserts a trade. A trade is named by tick id, market
 center and trading date, and then price, size and, where the line has one, the exact time must agree too; where either
-side has no tick id, by time, price, size, center and conditions. No such trade, more than one, or a line that lacks
+side has no tick id, by time, price, size, center and conditions. An inserted trade without a type is of type C where
+its conditions are `01` (regular), otherwise it cannot be placed. No such trade, more than one, or a line that lacks
 what is needed: nothing changes, and a row of market.gaps says why. A correction moves bars (their next revision goes
 out at the next clock) and the VWAP from here on; the last price stays.
 """
@@ -48,10 +49,12 @@ from pipeline_orchestrator.processing.layout import (
     StateArrays,
 )
 from pipeline_orchestrator.processing.measures import LOW_BITS, LOW_MASK
+from pipeline_orchestrator.processing.orders import mmid_key
 
 _SECOND, _MINUTE = INTERVALS_US
 _ODD = 2  # basis O
 _DELETE = 1  # correction X
+_REGULAR: Final = mmid_key("01")
 
 # Why a correction was not applied, in bits above those of the intervals whose bars lie too far back.
 NO_SUCH_TRADE, SEVERAL_TRADES, INCOMPLETE, KNOWN_ALREADY = 4, 8, 16, 32
@@ -246,7 +249,9 @@ def _delete(rows: Rows, i: int, st: StateArrays, slot: int) -> int:
 
 @njit(error_model="numpy")
 def _insert(rows: Rows, i: int, st: StateArrays, slot: int, rules: Rules) -> int:
-    if not (present(rows.time.bits, i) and present(rows.basis.bits, i)) or rows.size.values[i] < 0:
+    typed = present(rows.basis.bits, i)
+    regular = not typed and conditions_of(rows, i) == _REGULAR
+    if not present(rows.time.bits, i) or not (typed or regular) or rows.size.values[i] < 0:
         return INCOMPLETE
     if present(rows.tick_id.bits, i) and _find(rows, i, st, slot)[0] != 0:
         return KNOWN_ALREADY
@@ -254,7 +259,7 @@ def _insert(rows: Rows, i: int, st: StateArrays, slot: int, rules: Rules) -> int
     if present(rows.date.bits, i):
         date = rows.date.values[i]
     flags = 0
-    if rows.basis.values[i] != _ODD:
+    if regular or rows.basis.values[i] != _ODD:
         flags = QUALIFIED
         if date != NIL32 and date == st.slots[slot]["date"]:
             flags |= IN_VWAP

@@ -69,6 +69,8 @@ class CorrectionReference:
         return [(at, each) for at, bar in symbol.bars["1m"].items() for each in bar.kept if fits(row, each)]
 
     def insert(self, row: Row, symbol: Symbol, instance: Instance) -> tuple[str, list[str]]:
+        if row.get("basis") is None and row.get("conditions") == "01":
+            row = row | {"basis": "C"}
         if row.get("event_time_us") is None or row.get("basis") is None or row["size"] < 0:
             return INCOMPLETE, []
         if row.get("tick_id") is not None and self.found(row, symbol):

@@ -1,0 +1,101 @@
+"""`symbol`: all that is known of one symbol, read from ClickHouse and Redis; no daemon is needed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import click
+
+from manage.blank_status import rfc3339
+from manage.exits import CliError, Exit
+from manage.options import common, pipeline
+from manage.terminal import Terminal
+
+SCHEMA_VERSION = 1
+
+
+@click.command()
+@click.argument("symbol")
+@pipeline
+@common
+def symbol(terminal: Terminal, state: Path, symbol: str, config: str, **_: Any) -> int:  # Any: options not used here
+    """What is known of a symbol: fundamentals, newest quote and trade, book, gaps, news, with ages.
+
+    Prices in documents are integers in 1e-6 units, times microseconds UTC. 1 = the symbol was never seen, 69 =
+    ClickHouse cannot be reached.
+
+    \b
+    manage_pipeline.py symbol AAPL
+    manage_pipeline.py symbol AAPL -o json | jq .fundamentals.values
+    """
+    from config import symbols as symbol_names
+    from manage.setup import load_settings
+    from manage.symbol_text import symbol_text
+
+    settings = load_settings(config, str(state)).settings
+    try:
+        name = symbol_names.normal(symbol)
+    except ValueError as error:
+        raise click.UsageError(f"{symbol!r}: {error}") from None
+    stores = {"clickhouse": settings.clickhouse, "redis": settings.redis}
+    if settings.services.mode == "embedded":
+        stores = _embedded(state, stores)
+    document = asyncio.run(_look(name, stores))
+    terminal.answer(document, lambda: symbol_text(document, terminal.style))
+    return int(Exit.OK)
+
+
+def _embedded(state: Path, stores: dict[str, Any]) -> dict[str, Any]:  # Any: sections of the settings
+    """Embedded stores have addresses of their own, which the running daemon tells."""
+    from manage.commands.status import look
+
+    document, code, _ = look(state)
+    if code is not Exit.OK:
+        raise CliError(
+            "the stores are embedded and their pipeline does not run",
+            exit_code=Exit.NEEDS_RUNNING,
+            code="not_running",
+            next_step="manage_pipeline.py start",
+        )
+    found = {}
+    for service, section in stores.items():
+        address = str((document["infrastructure_status"].get(service) or {}).get("address") or "")
+        host, _, port = address.rpartition(":")
+        found[service] = section.model_copy(update={"host": host, "port": int(port)}) if port.isdigit() else section
+    return found
+
+
+async def _look(name: str, stores: dict[str, Any]) -> dict[str, Any]:  # Any: sections; JSON
+    from pipeline_orchestrator.errors import NotConnectedError, PermanentError, RetryableError, UncertainError
+    from pipeline_orchestrator.storage.clickhouse_store import Store
+    from pipeline_orchestrator.symbol_view import SymbolView
+
+    store = Store(stores["clickhouse"])
+    try:
+        await store.connect()
+        found = await SymbolView(store, stores["redis"]).look(name)
+    except (NotConnectedError, RetryableError, UncertainError) as error:
+        raise CliError(
+            str(error),
+            exit_code=Exit.UNAVAILABLE,
+            code="unreachable",
+            evidence={"address": store.address},
+            next_step=getattr(error, "next_step", "") or "manage_pipeline.py status",
+        ) from error
+    except PermanentError as error:
+        raise CliError(
+            f"{error}", code="cannot_read", evidence={"address": store.address},
+            next_step="manage_pipeline.py start, which makes the tables",
+        ) from error  # fmt: skip
+    finally:
+        await store.release()
+    if found is None:
+        raise CliError(
+            f"{name} was never seen: no event of it is in {store.database}.events at {store.address}",
+            code="never_seen",
+            evidence={"symbol": name, "address": store.address, "database": store.database},
+            next_step="add it to `symbols` and start, or: manage_pipeline.py config show --origin",
+        )
+    return {"schema_version": SCHEMA_VERSION, "generated_at": rfc3339(), **found}
