@@ -220,3 +220,17 @@ async def test_refused_symbols_are_told_by_name(tmp_path: Path) -> None:
         await it.sink.until(lambda: len(it.sink.of("other", symbol="NOPE") + it.sink.of("other", symbol="MANY")) == 2)
         assert it.ctx.cause == ("level1: 2 of 3 symbols refused: 1 by the account's limit: MANY; 1 unknown: NOPE")
     assert it.ctx.gauges["feed_symbols_desired|connection=level1"] == 3
+
+
+async def test_news_and_quotes_per_market_center_are_asked_for_only_where_wanted(tmp_path: Path) -> None:
+    async with FakeFeed() as feed, Running(feed, tmp_path, ("AAPL",), news=True, regional=True) as it:
+        one, two = await feed.watched("level1", 1), await feed.watched("level2", 1)
+        assert one.commands[3:5] == ["T", "S,NEWSON"]
+        assert one.commands[5] == "wAAPL"
+        assert two.commands[2:] == ["T", "WPL,AAPL"]
+        one.send(b"R,AAPL,,1.5,1,10:00:00,1.75,2,10:00:01,14,4,5,\nN,DTN,7,:AAPL:,20240102 100000,one, two\n")
+        await it.sink.until(lambda: len(it.sink.of("other")) >= 2)
+        assert "S,REGON,AAPL" in one.commands
+    lines = [row for row in it.sink.of("other") if row["raw"][:2] in (b"R,", b"N,")]
+    assert [row["symbol"] for row in lines] == ["AAPL", None]
+    assert lines[1]["raw"].endswith(b"one, two")
