@@ -23,6 +23,11 @@ def eastern_us(utc_ns: int | None = None) -> int:
     return utc // 1000 + int(offset.total_seconds()) * SECOND_US
 
 
+def utc_us() -> int:
+    """Now, in UTC microseconds."""
+    return time.time_ns() // 1000
+
+
 def offset_us(utc_us: int) -> int:
     """Eastern wall clock minus UTC at an instant."""
     offset = datetime.fromtimestamp(utc_us // SECOND_US, tz=UTC).astimezone(NEW_YORK).utcoffset()

@@ -56,7 +56,7 @@ class GeneratedMarket:
         self.names = Names(tuple(symbols))
         self.rate, self.limit = rate, limit
         self.books = Books.empty(n, flow_book.DEPTH)
-        self._book = _flow_book(self.books, self.names)
+        self._book = empty_flow_book(self.books, self.names)
         self.state: Int64s = np.zeros((n, c.LEVEL1_COLUMNS), dtype=np.int64)
         self._made = 0
         self._rng = np.array([seed % 2**64], dtype=np.uint64)
@@ -174,14 +174,18 @@ class GeneratedMarket:
         return Rows(self._rows1[:n1], self._rows2[:n2], self._rows3[:n3])
 
     def orders_of(self, symbol: int) -> Int64s | None:
-        held = int(self.books.count[symbol, c.BID, : self.books.levels[symbol, c.BID]].sum())
-        held += int(self.books.count[symbol, c.ASK, : self.books.levels[symbol, c.ASK]].sum())
-        rows: Int64s = np.zeros((held, c.LEVEL2_COLUMNS), dtype=np.int64)
-        flow_book.list_entries(self._book, symbol, rows)
-        return rows
+        return entries_of(self._book, symbol)
 
 
-def _flow_book(books: Books, names: Names) -> FlowBook:
+def entries_of(book: FlowBook, symbol: int) -> Int64s:
+    """ORDER_SUMMARY rows of a symbol's book, stamps left out."""
+    held = sum(int(book.held[symbol, side, : book.levels[symbol, side]].sum()) for side in (c.BID, c.ASK))
+    rows: Int64s = np.zeros((held, c.LEVEL2_COLUMNS), dtype=np.int64)
+    flow_book.list_entries(book, symbol, rows)
+    return rows
+
+
+def empty_flow_book(books: Books, names: Names) -> FlowBook:
     """The arrays of order_flow_book over `books`, without an entry."""
     n, queues = len(names.symbols), flow_book.DEPTH
     return FlowBook(

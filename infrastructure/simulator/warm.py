@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from infrastructure.simulator.lobster_files import VendorDay
 from infrastructure.simulator.lookup_warm import warm_lookup
 from infrastructure.simulator.market import Market
 from infrastructure.simulator.replay import ReplayMarket
+from infrastructure.simulator.scenario import WITHDRAWN, Phase, Scenario
+from infrastructure.simulator.scenario_market import ScenarioMarket
 from infrastructure.simulator.window import Window
 
 
@@ -28,8 +30,22 @@ def warm() -> None:
     book = np.array([[20000, 1, 10000, 1], [20000, 2, 10000, 1]], dtype=np.int64)
     day = VendorDay("A", date(2020, 1, 2), table[:, 0].copy(), ones, ones, ones, ones, book)
     _run(generated)
+    _run_scenario()
     _run(ReplayMarket([day], speed=None))
     _run(ReplayMarket([replace(day, order_id=ones)], speed=None, by_order=True))
+
+
+def _run_scenario() -> None:
+    """Each kernel of a scenario: acts, a halt with withdrawn quotes and its end, a correction, midnight."""
+    phases = (
+        Phase(seconds=0.2, rate=2000.0, trades=0.4, corrections=600.0),
+        Phase(seconds=0.2, halt=1, halt_quotes=WITHDRAWN),
+        Phase(seconds=0.8, rate=10.0),
+    )
+    market = ScenarioMarket(Scenario("warm", "", datetime(2024, 1, 2, 23, 59, 59), phases), ("A",))
+    while not market.finished:
+        market.step(market.utc_us + c.DAY_US)
+    market.orders_of(0)
 
 
 def _run(market: Market) -> None:
