@@ -29,6 +29,8 @@ def _feed(wished: Any) -> str:  # Any: JSON, the simulator's configuration
         return "the feed of the settings"
     if wished.get("replay"):
         return "a replay as its feed"
+    if wished.get("scenario"):
+        return f"the scenario {wished['scenario']} as its feed"
     rate = wished.get("rate")
     if rate is None:
         return "the simulator at its usual rate"
@@ -47,8 +49,8 @@ def way_there(request: Request, running: Document, rows: Iterable[Document]) -> 
         words.append(f"--config {shlex.quote(wanted)}")
     if "option simulate" in names:
         wished = request.options.get("simulate")
-        if wished is not None and wished.get("replay"):
-            return f"manage_pipeline.py stop{state}"  # then start again: restart knows no --replay
+        if wished is not None and (wished.get("replay") or wished.get("scenario")):
+            return f"manage_pipeline.py stop{state}"  # then start again: restart knows neither
         words.append("--no-simulate" if wished is None else "--simulate")
         if wished is not None and wished.get("rate") is not None:
             words.append(f"--rate {wished['rate']:g}")

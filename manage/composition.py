@@ -52,7 +52,7 @@ def simulator_spec(settings: Settings, wished: Mapping[str, Any], stages: Iterab
         "lookup_port": settings.iqfeed.lookup_port,
         "admin_port": settings.iqfeed.admin_port,
         "symbols": list(settings.symbols),
-        **({"hold": _connections(settings), "depth": _depth(settings)} if wished.get("replay") else {}),
+        **({"hold": _connections(settings), "depth": _depth(settings)} if _timed(wished) else {}),
         **{key: value for key, value in wished.items() if value is not None},
     }
     return ComponentSpec(
@@ -64,6 +64,11 @@ def simulator_spec(settings: Settings, wished: Mapping[str, Any], stages: Iterab
         placement=Placement.FORKED,
         embedded=True,
     )
+
+
+def _timed(wished: Mapping[str, Any]) -> bool:  # Any: JSON
+    """Whether the feed has a time of its own, which must not begin before everybody listens."""
+    return bool(wished.get("replay") or wished.get("scenario"))
 
 
 def _connections(settings: Settings) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from infrastructure.simulator import lobster_files
+from infrastructure.simulator import lobster_files, scenario
 from infrastructure.simulator.feed import Behaviour
 from infrastructure.simulator.generated import GeneratedMarket
 from infrastructure.simulator.lookup_behaviour import LookupBehaviour
@@ -17,6 +17,7 @@ from infrastructure.simulator.recorded_market import RecordedMarket
 from infrastructure.simulator.recorded_sessions import recorded_ports
 from infrastructure.simulator.recording_file import is_recording
 from infrastructure.simulator.replay import ReplayMarket
+from infrastructure.simulator.scenario_market import ScenarioMarket
 from infrastructure.simulator.server import Port, admin_port, level1_port, level2_port, lookup_port
 
 
@@ -25,8 +26,9 @@ class SimulatorConfig:
     """`rate` in market lines per second, None = as fast as the sockets take, 0 = idle; ports 0 = any free one.
 
     `replay` names LOBSTER message files, or one recording of the product, and replaces the generated
-    market; `speed` = market seconds per second, None = as fast as the sockets take. `hold` None = 1 for a replay and
-    for an unpaced flow, else 0.
+    market; so does `scenario`, a shipped name or a file, whose phases take the place of `rate` and `lines`. `speed` =
+    market seconds per second of both, None = as fast as the sockets take. `hold` None = 1 for a replay and for an
+    unpaced flow, else 0.
     """
 
     host: str = "127.0.0.1"
@@ -39,6 +41,7 @@ class SimulatorConfig:
     seed: int = 1
     lines: int | None = None
     replay: tuple[str, ...] = ()
+    scenario: str = ""
     speed: float | None = 1.0
     depth: str = "levels"  # of a replay: levels | orders (orders are kept beside the levels)
     hold: int | None = None
@@ -52,8 +55,8 @@ class SimulatorConfig:
 
         Keys are the fields of this class (`behaviour` excepted, `rate` and `speed` also as text) and `lookup`: values
         of LookupBehaviour by name. Where `settings` is given, its `iqfeed` section and `symbols` are the defaults of
-        host, ports and symbols. A replay is held for two connections unless told otherwise: a pipeline reads both
-        ports, and neither may miss the first rows.
+        host, ports and symbols. A replay or scenario is held for two connections unless told otherwise: a pipeline
+        reads both ports, and neither may miss the first rows.
         """
         settings = given.get("settings") or {}
         iqfeed = settings.get("iqfeed") or {}
@@ -81,7 +84,7 @@ class SimulatorConfig:
             values["sent_log"] = ""
         if values.get("depth", "levels") not in ("levels", "orders"):
             raise ConfigError(f"depth is {values['depth']!r}, must be levels or orders")
-        if values.get("replay"):
+        if values.get("replay") or values.get("scenario"):
             values.setdefault("hold", 2)
         if (lookup := values.pop("lookup", None)) is not None:
             values["behaviour"] = replace(base.behaviour, lookup=parse_lookup(lookup))
@@ -90,7 +93,7 @@ class SimulatorConfig:
     @property
     def held(self) -> int:
         """Connections that must watch before the flow starts."""
-        unpaced = self.speed is None if self.replay else self.rate is None
+        unpaced = self.speed is None if self.replay or self.scenario else self.rate is None
         if self.hold is None:
             return 1 if self.replay or unpaced else 0
         return max(self.hold, 1) if unpaced else self.hold
@@ -119,7 +122,9 @@ class SimulatorConfig:
         return found[0] if found else None
 
     def market(self) -> Market:
-        """The market; reads the files of a replay. Raises ConfigError, LobsterError, RecordingError, OSError."""
+        """The market; reads the files it needs. Raises ConfigError, LobsterError, RecordingError, OSError."""
+        if self.replay and self.scenario:
+            raise ConfigError("a replay has no scenario: one of the two")
         if (recording := self.recording) is not None:
             return RecordedMarket(recording, speed=self.speed)
         if self.replay:
@@ -127,6 +132,11 @@ class SimulatorConfig:
             return ReplayMarket(days, speed=self.speed, by_order=self.depth == "orders")
         if not self.symbols:
             raise ConfigError("no symbols")
+        if self.scenario:
+            return ScenarioMarket(
+                scenario.load(self.scenario), self.symbols, seed=self.seed, speed=self.speed,
+                first_tick_id=self.first_tick_id,
+            )  # fmt: skip
         return GeneratedMarket(
             self.symbols, rate=self.rate, seed=self.seed, limit=self.lines, first_tick_id=self.first_tick_id
         )

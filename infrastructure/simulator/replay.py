@@ -6,7 +6,7 @@ at once and then in step with the wall clock (times the speed).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -152,6 +152,13 @@ class ReplayMarket:
     def rest(self) -> Rows:
         """The next batch however much time it spans; empty at the end. For offline use."""
         return self.step(min(self._next + _STEPS, self._time.size))
+
+    def to_next_second(self) -> Iterator[Rows]:
+        """Batches up to and with the next whole second of the recording; none at the end. For offline use."""
+        seconds = np.flatnonzero(self._symbol[self._next :] < 0)
+        until = self._next + int(seconds[0]) + 1 if seconds.size else self._time.size
+        while self._next < until:
+            yield self.step(until)
 
     def wait_seconds(self, now_ns: int) -> float:
         if not self._flowing:

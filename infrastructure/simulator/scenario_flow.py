@@ -58,9 +58,10 @@ def move_fair(rng: UInt64s, fair: Float64s, fair_time: Int64s, s: int, now: int,
 @njit(cache=True, error_model="numpy")
 def touch(fair: float, side: int, params: Float64s) -> int:
     """The price nearest to the fair one at which an order of a side may be placed."""
+    half = float(params[HALF])
     if side == c.BID:
-        return math.floor((fair - params[HALF]) / _CENT) * _CENT
-    return math.ceil((fair + params[HALF]) / _CENT) * _CENT
+        return math.floor((fair - half) / _CENT) * _CENT
+    return math.ceil((fair + half) / _CENT) * _CENT
 
 
 @njit(cache=True, error_model="numpy")

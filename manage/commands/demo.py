@@ -9,6 +9,7 @@ import click
 
 from manage.options import RATE, SOME_TIME, common
 from manage.replay_feed import check_speed, replayed
+from manage.scenarios import SCENARIO, played
 from manage.terminal import Terminal
 
 
@@ -26,7 +27,8 @@ from manage.terminal import Terminal
     type=click.Path(exists=True, dir_okay=False),
     help="A recording, or a LOBSTER message file (its book file beside it), instead of a generated market.",
 )
-@click.option("--speed", default="1x", show_default=True, metavar="1x|10x|max", help="With --replay.")
+@click.option("--scenario", type=SCENARIO, help="calm, open, halt, ... or a FILE: phases in place of --rate.")
+@click.option("--speed", default="1x", show_default=True, metavar="1x|10x|max", help="With --replay or --scenario.")
 @click.option(
     "--depth",
     default="levels",
@@ -44,6 +46,7 @@ def demo(
     rate: str,
     count: int,
     replay: str | None,
+    scenario: str | None,
     speed: str,
     depth: str,
     duration: float | None,
@@ -55,15 +58,22 @@ def demo(
     manage_pipeline.py demo
     manage_pipeline.py demo --rate 5000 --symbols 50 --duration 20s
     manage_pipeline.py demo --replay AMZN_2012-06-21_message_5.csv --depth orders
+    manage_pipeline.py demo --scenario crash
     Related: start --simulate, status, monitor
     """
-    if replay:
+    if replay and scenario:
+        raise click.UsageError("--replay or --scenario, not both")
+    rate_source = click.get_current_context().get_parameter_source("rate")
+    if scenario and rate_source is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--rate does not go with --scenario: its phases say the rate")
+    if replay or scenario:
         check_speed(speed)
     from manage import prepared
 
     prepared.redis_server()
     prepared.kernels(terminal)
     wished: dict[str, Any] = replayed(replay, speed) if replay else {"rate": rate}  # Any: JSON
+    wished = played(scenario, speed) if scenario else wished
     say = terminal.text if terminal.for_people else terminal.note
     say("Demo: starting an embedded feed, broker and stores")
     from manage.demo_session import DemoSession

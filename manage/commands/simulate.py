@@ -27,6 +27,13 @@ from manage.terminal import Terminal
     "--replay", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="MESSAGE_FILE",
     help="Replay a LOBSTER pair, named by its message file; may be repeated.",
 )  # fmt: skip
+@click.option("--scenario", default="", metavar="NAME|FILE", help="Phases of a JSON file, or of a shipped one: calm, "
+              "open, close, halt, crash, thin, corrections, day_roll, dst_night.")  # fmt: skip
+@click.option("--describe", is_flag=True, help="Serve nothing: statistics of --duration [10m] of market time.")
+@click.option(
+    "--recorded", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="MESSAGE_FILE",
+    help="With --describe: a LOBSTER pair to set beside it.",
+)  # fmt: skip
 @click.option("--speed", default="1x", show_default=True, metavar="1x|10x|max", help="Market time against wall time.")
 @click.option("--depth", default="levels", show_default=True, type=click.Choice(["levels", "orders"]),
               help="With --replay: orders serves WOR too.")  # fmt: skip
@@ -57,6 +64,8 @@ def simulate(terminal: Terminal, **flags: Any) -> None:  # Any: click values
     \b
     manage_pipeline.py simulate --symbols AAPL,MSFT --rate 5000
     manage_pipeline.py simulate --replay day.rec.zst --speed 10x --hold 2
+    manage_pipeline.py simulate --scenario crash --speed 2x
+    manage_pipeline.py simulate --describe --scenario calm --recorded AMZN_2012-06-21_message_5.csv
     manage_pipeline.py simulate --replay AMZN_2012-06-21_message_5.csv --speed max --sent-log sent.tsv
     """
     import asyncio
@@ -69,6 +78,11 @@ def simulate(terminal: Terminal, **flags: Any) -> None:  # Any: click values
     prepared.kernels(terminal)
     try:
         config, seconds = _config(flags)
+        if flags["describe"]:
+            from manage.described import described
+
+            described(terminal, config, flags["recorded"], seconds)
+            return
         document = asyncio.run(_serve(terminal, config, seconds))
     except (ConfigError, LobsterError, RecordingError) as error:
         raise CliError(
@@ -92,6 +106,10 @@ def _config(flags: dict[str, Any]) -> tuple[Any, float | None]:  # Any: Simulato
         seconds = durations.seconds(flags["duration"]) if flags["duration"] else None
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    if flags["scenario"] and (flags["replay"] or flags["lines"] or _typed("rate")):
+        raise ConfigError("--scenario goes without --replay, --lines and --rate: its phases say rate and length")
+    if flags["recorded"] and not flags["describe"]:
+        raise ConfigError("--recorded goes with --describe; --replay serves a recorded day")
     if flags["lines"] and flags["replay"]:
         raise ConfigError("--lines ends a generated flow; a replay ends with its files")
     config = SimulatorConfig(
@@ -105,6 +123,7 @@ def _config(flags: dict[str, Any]) -> tuple[Any, float | None]:  # Any: Simulato
         seed=flags["seed"],
         lines=flags["lines"],
         replay=tuple(str(path) for path in flags["replay"]),
+        scenario=flags["scenario"],
         speed=parse_speed(flags["speed"]),
         depth=flags["depth"],
         hold=flags["hold"],
@@ -122,6 +141,11 @@ def _config(flags: dict[str, Any]) -> tuple[Any, float | None]:  # Any: Simulato
         ),
     )
     return config, seconds
+
+
+def _typed(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 def _lookup(settings: tuple[str, ...]) -> dict[str, Any]:  # Any: text, or several under one name

@@ -12,6 +12,7 @@ from manage.exits import Exit
 from manage.interrupts import nothing_started
 from manage.options import DURATION, common, pipeline, simulated_rate
 from manage.replay_feed import check_speed, replayed
+from manage.scenarios import SCENARIO, played
 from manage.terminal import Terminal
 
 
@@ -32,7 +33,8 @@ from manage.terminal import Terminal
     type=click.Path(exists=True, dir_okay=False),
     help="With --simulate: play a recording (or a LOBSTER pair, by its message file); its symbols are watched.",
 )
-@click.option("--speed", default="1x", show_default=True, metavar="1x|10x|max", help="With --replay.")
+@click.option("--scenario", type=SCENARIO, help="With --simulate: calm, open, halt, ... or a FILE with phases.")
+@click.option("--speed", default="1x", show_default=True, metavar="1x|10x|max", help="With --replay or --scenario.")
 @click.option("--timeout", type=DURATION, default=None, help="How long to wait until ready. Default: the settings'.")
 @click.option("--no-wait", is_flag=True, help="Return once the daemon answers.")
 @pipeline
@@ -46,6 +48,7 @@ def start(
     simulate: bool,
     rate: float | None,
     replay: str | None,
+    scenario: str | None,
     speed: str,
     timeout: float | None,
     no_wait: bool,
@@ -63,7 +66,9 @@ def start(
         raise click.UsageError("--rate goes with --simulate")
     if replay and (not simulate or rate is not None):
         raise click.UsageError("--replay goes with --simulate, and without --rate")
-    if replay:
+    if scenario and (not simulate or rate is not None or replay):
+        raise click.UsageError("--scenario goes with --simulate, and without --rate and --replay")
+    if replay or scenario:
         check_speed(speed)
     with nothing_started(state):
         terminal.note("- checking settings" + ("" if no_validate else " and services"))
@@ -72,6 +77,8 @@ def start(
 
         loaded = load_settings(config, state_flag)
         options: dict[str, Any] = {"simulate": {"rate": rate}} if simulate else {}  # Any: JSON
+        if scenario:
+            options = {"simulate": played(scenario, speed)}
         if replay:
             options = {"simulate": replayed(replay, speed)}
         request = starting.request_of(loaded, options, foreground=foreground)
