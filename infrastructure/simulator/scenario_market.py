@@ -237,11 +237,7 @@ class ScenarioMarket:
         """Empty or lay anew the books of symbols whose halt begins or ends, as many as a batch holds."""
         now = self._utc + self._offset
         reset: list[int] = []
-        while (
-            self._pending
-            and len(reset) < _RESETS
-            and self._at[order_flow_book.N3] + _ENTRIES_OF_BOOK < len(self._rows3)
-        ):
+        while self._pending and len(reset) < _RESETS and self._has_room():
             s = self._pending.pop(0)
             if self._halted[s]:
                 kernel.empty_book(self._book, s, self._stamps, self._clock, now, self._rows2, self._rows3, self._at)
@@ -255,6 +251,12 @@ class ScenarioMarket:
                 self._rows1, self._at,
             )  # fmt: skip
         return self._rows(reset=tuple(reset))
+
+    def _has_room(self) -> bool:
+        """Whether the tables hold one more book that is emptied."""
+        n1, n2, n3, _ = self._at.tolist()
+        levels = n2 + 2 * order_flow_book.DEPTH <= len(self._rows2)
+        return bool(n1 < len(self._rows1) and levels and n3 + _ENTRIES_OF_BOOK <= len(self._rows3))
 
     def _repeat_clock(self, now_ns: int) -> Rows:
         """The feed's heartbeat while market time stands: the second before the start, once a second."""

@@ -7,7 +7,7 @@ what roomy ones give.
 from __future__ import annotations
 
 import random
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,8 @@ from infrastructure.simulator.lobster_files import VendorDay
 from infrastructure.simulator.market import NOTHING, Int64s, Market, Rows
 from infrastructure.simulator.order_flow_book import ENTRY_ROWS_PER_ACT
 from infrastructure.simulator.replay import ReplayMarket
+from infrastructure.simulator.scenario import WITHDRAWN, Phase, Scenario
+from infrastructure.simulator.scenario_market import ScenarioMarket
 from infrastructure.simulator.sent_log import SentLog, read_sent_log
 from infrastructure.simulator.window import Window
 
@@ -103,6 +105,24 @@ def generated(chance: random.Random) -> None:
     check(market, batches, chance)
 
 
+def scenario(chance: random.Random) -> None:
+    phases = (
+        Phase(seconds=1, rate=2000, trades=0.4, drift=-3000, depth=chance.randrange(2, 13), orders=10),
+        Phase(seconds=0.5, rate=500, halt=2, halt_quotes=WITHDRAWN),
+        Phase(seconds=1, rate=2000, spread=200, depth=12, orders=10, volatility=1000, size=0.01),
+    )
+    start = datetime(2024, 11, 3, 1, 59, 59)
+    market = ScenarioMarket(Scenario("", "", start, phases), ("A", "B", "@ESZ26"), seed=chance.randrange(2**60))
+    for name, least in (("_rows1", 4), ("_rows2", 30), ("_rows3", 340)):
+        setattr(market, name, getattr(market, name)[: least + chance.randrange(40)].copy())
+    batches = []
+    while not market.finished:
+        rows = market.step(market.utc_us + chance.randrange(1, 400_000))
+        batches.append(Rows(rows.level1.copy(), rows.level2.copy()))
+        market.orders_of(2)
+    check(market, batches, chance)
+
+
 def replayed(chance: random.Random) -> None:
     rows, depth = 400, chance.randrange(1, 11)
     book = np.zeros((rows, 4 * depth), dtype=np.int64)
@@ -162,6 +182,7 @@ def main(directory: Path) -> None:
     chance = random.Random(20240307)
     for _ in range(6):
         generated(chance)
+        scenario(chance)
         replayed(chance)
     numbers(chance)
     logged(chance, directory / "sent.tsv")

@@ -272,12 +272,12 @@ def test_corrections_name_earlier_trades_in_both_layouts() -> None:
                 assert parts[2] == "I" and int(tick) >= 1_000_000_000
                 assert parts[4 if live else 3] == "03/07/2024"
                 inserted.append(parts)
-        for line in rendered(market, rows):
-            values = level1_fields(line.text) if line.text.startswith("Q") else {"Message Contents": ""}
+        for shown in rendered(market, rows):
+            values = level1_fields(shown.text) if shown.text.startswith("Q") else {"Message Contents": ""}
             if set(values["Message Contents"]) & set("CEO"):
                 name = ("Symbol", "Most Recent Trade", "Most Recent Trade Size", "TickID")
-                symbol_, price, size, tick = (values[key] for key in name)
-                trades.add((symbol_, price, size, tick, values["Most Recent Trade Market Center"]))
+                traded, price, size, tick = (values[key] for key in name)
+                trades.add((traded, price, size, tick, values["Most Recent Trade Market Center"]))
     assert len(deleted) > 20 and len(inserted) > 20
     assert {len(parts) for parts in deleted} == {len(parts) for parts in inserted} == {10, 11}
     assert len({(*parts[-5:], parts[1]) for parts in deleted}) == len(deleted), "none is deleted twice"
