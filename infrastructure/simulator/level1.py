@@ -16,6 +16,7 @@ from infrastructure.simulator.session import NO_PROTOCOL, SYNTAX_ERROR, Session
 from infrastructure.simulator.stats import stats_line
 
 LINE_END: Final = b"\n"
+CORRECTIONS_SINCE: Final = "6.1"
 _NONE, _ALL, _TRADES = 0, 1, 2
 _WATCH = {"w": _ALL, "t": _TRADES}
 
@@ -85,7 +86,7 @@ class Level1Session(Session):
         }
 
     def deliver(self, rows: Rows) -> None:
-        if self.feed.connected:
+        if self.feed.connected and self.protocol >= CORRECTIONS_SINCE:
             for symbol, line in rows.corrections:
                 if self._watch[symbol]:
                     self.say(line, symbol)
