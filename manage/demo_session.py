@@ -148,7 +148,7 @@ def box(settings: Settings, wished: Document) -> list[str]:
     """What is embedded, where it listens."""
     feed = settings.iqfeed
     market = f"{len(settings.symbols)} symbols, {wished['rate']} lines/s" if "rate" in wished else "replay"
-        market = f"scenario {Path(wished['scenario']).stem}" if "scenario" in wished else market
+    market = f"scenario {Path(wished['scenario']).stem}" if "scenario" in wished else market
     rows = [
         "Demo: embedded feed, broker, stores. Not for production.",
         f"feed        simulator ({market})  {feed.host}:{feed.level1_port} and :{feed.port}",
