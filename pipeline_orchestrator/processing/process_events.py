@@ -22,14 +22,11 @@ from pipeline_orchestrator.market.calendar import Calendar, Session, calendar_na
 from pipeline_orchestrator.market.events import EVENTS, GAPS, KIND, arrow_schema, enum_symbols
 from pipeline_orchestrator.market.gaps import GapBook, Place
 from pipeline_orchestrator.processing import kernel
-from pipeline_orchestrator.processing.columns import Rows, rows_of, value_or_nil, with_trading_dates
-from pipeline_orchestrator.processing.corrections import NO_SUCH_TRADE, REASONS
+from pipeline_orchestrator.processing.columns import Rows, rows_of, with_trading_dates
 from pipeline_orchestrator.processing.facts import FactTable, GapRows, event_place, read_facts
 from pipeline_orchestrator.processing.layout import (
     COUNTED,
     GAPPED,
-    INTERVALS,
-    INTERVALS_US,
     NIL,
     ORDER_CONTENT,
     PUBLISHED,
@@ -38,6 +35,7 @@ from pipeline_orchestrator.processing.layout import (
     Rules,
 )
 from pipeline_orchestrator.processing.locate import locate
+from pipeline_orchestrator.processing.not_revised import tell_not_revised
 from pipeline_orchestrator.processing.orders import drop_orders, mmid_key
 from pipeline_orchestrator.processing.outputs import (
     BarRoom,
@@ -122,7 +120,9 @@ class ProcessEvents:
         made, too_late = self._run(rows, runs, facts)
         output.outgoing.extend(made)
         self._tell_gaps(rows, runs, facts, gap_rows)
-        self._tell_too_late(rows, too_late, gap_rows)
+        for i, slot, bits in too_late.tolist():
+            partition = self.partitions[int(self.state.view().slots[slot]["part"])]
+            tell_not_revised(rows, i, partition, self._symbol_of(rows, i), bits, gap_rows, self.calendar)
         told = gap_rows.batch()
         if told is not None:
             partitions = told.column("src_partition").buffers()[1]
@@ -341,64 +341,6 @@ class ProcessEvents:
                 told.put_fact(rows, i, partition, self._symbol_of(rows, i), gap, book)
             else:
                 book.take(gap)
-
-    def _tell_too_late(self, rows: Rows, too_late: Array, told: GapRows) -> None:
-        """A trade whose bar is no longer kept: the bar stays as it was published, and a row says so.
-
-        So too a correction that names no kept trade, or not one alone.
-        """
-        st = self.state.view()
-        for i, slot, intervals in too_late.tolist():
-            time = int(value_or_nil(rows.time, i))
-            if intervals >= NO_SUCH_TRADE:
-                self._tell_not_applied(rows, i, int(st.slots[slot]["part"]), REASONS[intervals], told)
-                continue
-            if time == NIL:  # a delete without time found its trade, but not the bar of its second
-                at = Place()
-                told.put(
-                    rows,
-                    i,
-                    self.partitions[int(st.slots[slot]["part"])],
-                    gap_id=f"{int(rows.instance[i])}:{int(rows.epoch[i])}:{int(rows.seq[i])}",
-                    symbol=self._symbol_of(rows, i),
-                    port="level1",
-                    cause="bar_not_revised",
-                    state="unresolved",
-                    begun=at,
-                    detail=json.dumps({"intervals": [INTERVALS[k] for k in range(2) if intervals >> k & 1]}),
-                )
-                continue
-            missed = [k for k in range(2) if intervals >> k & 1]
-            length = INTERVALS_US[missed[-1]]
-            begin = self.calendar.bar_begin(time, length)
-            told.put(
-                rows,
-                i,
-                self.partitions[int(st.slots[slot]["part"])],
-                gap_id=f"{int(rows.instance[i])}:{int(rows.epoch[i])}:{int(rows.seq[i])}",
-                symbol=self._symbol_of(rows, i),
-                port="level1",
-                cause="bar_not_revised",
-                state="unresolved",
-                begun=Place(time_us=begin),
-                ended=Place(time_us=begin + length),
-                detail=json.dumps({"intervals": [INTERVALS[k] for k in missed]}),
-            )
-
-    def _tell_not_applied(self, rows: Rows, i: int, part: int, why: str, told: GapRows) -> None:
-        time = int(value_or_nil(rows.time, i))
-        told.put(
-            rows,
-            i,
-            self.partitions[part],
-            gap_id=f"{int(rows.instance[i])}:{int(rows.epoch[i])}:{int(rows.seq[i])}",
-            symbol=self._symbol_of(rows, i),
-            port="level1",
-            cause="correction_not_applied",
-            state="unresolved",
-            begun=Place(time_us=None if time == NIL else time),
-            detail=json.dumps({"why": why}),
-        )
 
     def _symbol_of(self, rows: Rows, i: int) -> str | None:
         slot = int(rows.slot[i])

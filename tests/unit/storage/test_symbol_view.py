@@ -16,19 +16,12 @@ from pipeline_orchestrator.storage.clickhouse_table import ClickHouseTable
 from pipeline_orchestrator.storage.migrate import migrate
 from pipeline_orchestrator.storage.tables import TABLES
 from pipeline_orchestrator.symbol_view import SymbolView
+from tests.doubles.clock import FakeClock
 from tests.doubles.embedded import free_port
 from tests.doubles.market_rows import Log, event
 from tests.unit.processing.build import NOON, Feed, one_partition
 
 NOW_US = NOON + 10_000_000
-
-
-class At:
-    def wall_ns(self) -> int:
-        return NOW_US * 1000
-
-    def monotonic_ns(self) -> int:
-        return NOW_US * 1000
 
 
 async def view_of(store: Store, state_dir: Path, rows: list[dict[str, Any]]) -> SymbolView:
@@ -39,7 +32,7 @@ async def view_of(store: Store, state_dir: Path, rows: list[dict[str, Any]]) -> 
     await sink.open()
     await sink.write(Output(log.batch(await sink.start_positions(log.bounds))))
     await sink.close()
-    return SymbolView(store, RedisConfig(port=free_port()), At())  # nothing listens there
+    return SymbolView(store, RedisConfig(port=free_port()), FakeClock(NOW_US * 1000))  # nothing listens there
 
 
 def other(raw: str, symbol: str | None = "AAPL", **more: Any) -> dict[str, Any]:
