@@ -1,17 +1,13 @@
 """Who else writes to a ClickHouse database: the living claim of another pipeline, asked before anything is started.
 
 The claim itself is storage's (storage/claims.py). Here is what a command may load quickly: the name of a state
-directory, the question, and its answer over plain HTTP.
+directory, and the question.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import http.client
-import json
 import os
-import urllib.parse
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.sections import ClickHouseConfig, Settings
+from pipeline_orchestrator.clickhouse_question import ask
 from pipeline_orchestrator.clock import SYSTEM, Clock
 from pipeline_orchestrator.durable import replace_durably, sync_directory
 from pipeline_orchestrator.errors import RetryableError
 
 LIFE_S = 30  # without renewal a claim is dead after this long, by the server's clock
-TIMEOUT_S = 3.0
 LOOK_S = 1.0
 RETRY_S = 2.0  # how often one that waits looks again
 LIVING = (
@@ -91,17 +87,5 @@ async def require_sole_writer(
 
 def rival(clickhouse: ClickHouseConfig, owner: str) -> Holder | None:
     """The youngest living claim of another owner; None also without a table, or without an answer."""
-    parameters = {"param_database": clickhouse.database, "param_owner": owner, "query": f"{LIVING} FORMAT JSONCompact"}
-    secret = f"{clickhouse.username}:{clickhouse.password.get_secret_value()}"
-    head = {"Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}
-    kind = http.client.HTTPSConnection if clickhouse.secure else http.client.HTTPConnection
-    connection = kind(clickhouse.host, clickhouse.port, timeout=TIMEOUT_S)
-    try:
-        connection.request("GET", f"/?{urllib.parse.urlencode(parameters)}", headers=head)
-        answer = connection.getresponse()
-        rows = json.loads(answer.read())["data"] if answer.status == http.client.OK else []
-    except (OSError, http.client.HTTPException, ValueError, KeyError):
-        return None
-    finally:
-        connection.close()
+    rows = ask(clickhouse, LIVING, database=clickhouse.database, owner=owner) or []
     return next((Holder(host, int(pid), path, float(left)) for host, pid, path, left in rows), None)

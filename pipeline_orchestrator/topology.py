@@ -19,6 +19,7 @@ from typing import Any
 
 from config.sections import Settings
 from config.settings import restore
+from pipeline_orchestrator.clickhouse_question import ask
 from pipeline_orchestrator.component import Component, Context
 from pipeline_orchestrator.flow.batcher import BatchingSource
 from pipeline_orchestrator.flow.parts import Part, Parts
@@ -43,6 +44,9 @@ from pipeline_orchestrator.transport.kafka_source import KafkaSource
 from pipeline_orchestrator.transport.topics import Drift, ensure_topics, resolve_log_ids
 
 EMBEDDED_SNAPSHOT_BYTES = 2 << 20  # of a partition behind its snapshot: the embedded broker keeps 5 MiB
+
+
+STANDING = "SELECT name, toString(uuid) FROM system.tables WHERE database = {database:String}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +83,12 @@ class Wiring:
         """Up to where this instance's lines and what was made of them are surely in ClickHouse; None = unknown.
 
         Clock events raise the marks of `events` in every partition; a partition of `features` without a mark never
-        had a row.
+        had a row. Unknown too while ClickHouse does not say which tables stand: a store that was wiped together with
+        the log has to get everything again, and lines that it has already are dropped as repeats.
         """
-        sealed, who = sealed_marks(self.state_dir), str(self.instance)
+        clickhouse = self.settings.clickhouse
+        standing = await asyncio.to_thread(ask, clickhouse, STANDING, database=clickhouse.database)
+        sealed, who = sealed_marks(self.state_dir, dict(standing or [])), str(self.instance)
         events, features = sealed.get(TABLES[EVENTS].table, {}), sealed.get(TABLES[FEATURES].table, {})
         marks = [events.get(partition, {}).get(who) for partition in range(self.settings.kafka.partitions)]
         marks += [of[who] for of in features.values() if who in of]

@@ -108,10 +108,16 @@ def read(path: Path) -> Ledger | None:
         return None
 
 
-def sealed_marks(state_dir: Path) -> dict[str, dict[int, dict[str, Mark]]]:
-    """The newest sealed identities by table, partition and writer, of every ledger in the state directory."""
+def sealed_marks(state_dir: Path, standing: Mapping[str, str]) -> dict[str, dict[int, dict[str, Mark]]]:
+    """The newest sealed identities by table, partition and writer, of every ledger in the state directory.
+
+    `standing` are the UUIDs of the tables that stand now. What a ledger says of another table than the one of its
+    name that stands now is left out: that one is gone with its rows, whether storage has noticed or not.
+    """
     marks: dict[str, dict[int, dict[str, Mark]]] = {}
     for ledger in _all(state_dir):
+        if not ledger.table_uuid or standing.get(ledger.table) != ledger.table_uuid:
+            continue
         for partition, position in ledger.positions.items():
             marks.setdefault(ledger.table, {})[partition] = dict(position.marks)
     return marks

@@ -110,8 +110,20 @@ def test_others_read_marks_and_positions_without_the_lock(tmp_path: Path) -> Non
     sure = Position("log-1", 10, {"0": Mark(1, 9, 0)})
     doubtful = Position("log-1", 5, {"0": Mark(1, 4, 0)}, rechecks=(Recheck("log-1", 5, 9),))
     old = Position("log-0", 99)
-    file.store(Ledger("events", "market.events", 0, positions={0: sure, 1: doubtful, 2: old}))
-    assert sealed_marks(tmp_path)["events"][0] == {"0": Mark(1, 9, 0)}
+    file.store(Ledger("events", "market.events", 0, table_uuid="u-1", positions={0: sure, 1: doubtful, 2: old}))
+    assert sealed_marks(tmp_path, {"events": "u-1"})["events"][0] == {"0": Mark(1, 9, 0)}
     assert sealed_positions(tmp_path, "events", "log-1") == {0: 10}
     assert sealed_positions(tmp_path, "bars", "log-1") == {}
+    file.unlock()
+
+
+@pytest.mark.parametrize("standing", [{"events": "u-2"}, {"bars": "u-1"}, {}])
+def test_marks_of_a_table_that_stands_no_more_count_for_nothing(tmp_path: Path, standing: dict[str, str]) -> None:
+    file = LedgerFile(tmp_path, "events", 0)
+    sure = Position("log-1", 10, {"0": Mark(1, 9, 0)})
+    file.lock()
+    file.store(Ledger("events", "market.events", 0, table_uuid="u-1", positions={0: sure}))
+    assert sealed_marks(tmp_path, standing) == {}
+    file.store(Ledger("events", "market.events", 0, positions={0: sure}))  # of no table that storage ever saw
+    assert sealed_marks(tmp_path, {"events": ""}) == {}
     file.unlock()
