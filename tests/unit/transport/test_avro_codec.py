@@ -162,8 +162,8 @@ def test_damaged_payloads_never_crash_and_neighbours_are_kept(topic: str, seed: 
     assert decoded[0] == CODECS[topic].decode([good[0]])[0].to_pylist()[0]
     assert decoded[-1] == CODECS[topic].decode([good[2]])[0].to_pylist()[0]
     assert len(decoded) + len(bad) == 3 and all(index == 1 for index, _ in bad)
-    if not bad:  # what the kernel accepts, fastavro reads the same way
-        assert REFERENCES[topic].decode([bytes(value)])[0].to_pylist() == decoded[1:2]
+    if not bad:  # what the kernel accepts, fastavro reads the same way; as texts, since a NaN is not itself
+        assert repr(REFERENCES[topic].decode([bytes(value)])[0].to_pylist()) == repr(decoded[1:2])
 
 
 @pytest.mark.parametrize("topic", TOPICS)
