@@ -363,8 +363,7 @@ def order_book(days: Sequence[VendorDay], depth: int) -> OrderBook:
         window=nobody(len(days), 2 * depth),
         rests=zeros(1),
     )
-    if links:
-        _link_all(book_of, np.array(links, dtype=np.int64))
+    _link_all(book_of, np.array(links, dtype=np.int64).reshape(-1, 2))
     return book_of
 
 

@@ -156,4 +156,5 @@ def test_recorded_lines_of_real_feeds_are_imported_whole(reference: Path, tmp_pa
         )
         assert result.exit_code == 0, result.output
         replayed = json.loads(result.stdout)
-        assert replayed["events"] + replayed["refused_lines"] == document["lines"] + document["facts"], path.name
+        two = sum(line.startswith((b"Z,", b"2,")) for line in raw.splitlines())  # both sides of a book in one line
+        assert replayed["events"] + replayed["refused_lines"] == document["lines"] + document["facts"] + two, path.name
