@@ -19,6 +19,7 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from config import keys, paths, secrets, variables
 from config.document import Document, DocumentError, Place, parse, read
+from config.masking import secret_spans
 from config.sections import Settings
 
 Tree = dict[str, Any]  # Any: JSON
@@ -190,7 +191,7 @@ def _parent(tree: Tree, path: keys.Path) -> Tree:
 
 def _file_layer(name: str, path: Path, problems: list[Problem], *, required: bool) -> _Layer | None:
     try:
-        document = read(path, keys.secret_spans)
+        document = read(path, secret_spans)
     except FileNotFoundError:
         if required:
             problems.append(Problem("no such file", where=str(path), next_step=f"ls -l {path.parent}"))
@@ -351,7 +352,12 @@ def _expected(fault: Mapping[str, Any], secret: bool) -> str:
     message = re.sub(r"^(Input|String) should ", "expected ", message).replace("expected be ", "expected ", 1)
     message = re.sub(r"^expected (?=greater|less)", "expected a value ", message)
     value = fault.get("input")
-    if secret or isinstance(value, Mapping) or str(fault["type"]) == "value_error":
+    if secret or _holds_keys(value) or str(fault["type"]) == "value_error":
         return message
     shown = json.dumps(value, default=str)
     return f"{message}, found {shown if len(shown) <= 60 else shown[:57] + '...'}"
+
+
+def _holds_keys(value: Any) -> bool:  # Any: JSON
+    """Whether there is an object in it, whose keys nobody knows."""
+    return isinstance(value, Mapping) or (isinstance(value, list) and any(map(_holds_keys, value)))
