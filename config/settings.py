@@ -131,7 +131,7 @@ def load(
     _resolve_paths(merged, winners)
     origins = {".".join(path): layer.origin(path) for path, layer in winners.items()}
     _fetch_secrets(merged, winners, origins, environ, problems)
-    settings = _validate(merged, winners, problems)
+    settings = _validate(merged, layers, winners, problems)
     if settings is None or problems:
         raise SettingsError(problems)
     files = tuple(Path(layer.document.file) for layer in layers if layer.document)
@@ -331,19 +331,27 @@ def _fetch_secrets(
             parent[path[-1]] = found
 
 
-def _validate(merged: Tree, winners: dict[keys.Path, _Layer], problems: list[Problem]) -> Settings | None:
+def _validate(
+    merged: Tree, layers: list[_Layer], winners: dict[keys.Path, _Layer], problems: list[Problem]
+) -> Settings | None:
     """Strict JSON rules: a number is no text and a flag is no number. None: refused, and `problems` says why."""
     try:
         return Settings.model_validate_json(json.dumps(merged), strict=True)
     except ValidationError as error:
         for fault in error.errors(include_input=True):
-            path = fault["loc"]
+            path: tuple[str | int, ...] = fault["loc"]
             known = next((found for found in winners if found == path[: len(found)]), None)
-            under = [layer for found, layer in winners.items() if found[: len(path)] == path]
-            layer = winners[known] if known else next((part for part in under if part.name != "default"), under[0])
-            secret = bool(known and keys.all_keys()[known].secret)
-            problems.append(layer.problem(path, _expected(dict(fault), secret)))
+            message = _expected(dict(fault), known is not None and keys.all_keys()[known].secret)
+            if known is None:  # of several keys: named is the one whose layer outranks the others'
+                path = known = max(_involved(path, message), key=lambda key: layers.index(winners[key]))
+            problems.append(winners[known].problem(path, message))
         return None
+
+
+def _involved(section: tuple[str | int, ...], message: str) -> list[keys.Path]:
+    """The keys of a section that the message names; all of them where it names none."""
+    within = [path for path in keys.all_keys() if path[: len(section)] == section]
+    return [path for path in within if re.search(rf"\b{path[-1]}\b", message)] or within
 
 
 def _expected(fault: Mapping[str, Any], secret: bool) -> str:

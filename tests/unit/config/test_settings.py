@@ -392,3 +392,44 @@ def test_unknown_variables_are_told_from_settings_and_strangers() -> None:
         ("PIPELINE_STATE_DIRR", "PIPELINE_STATE_DIR"),
         ("PIPELINE_" + "Z" * 30, ""),
     ]
+
+
+@pytest.mark.parametrize("layer", ["variable", "file"])
+def test_a_fault_of_several_keys_names_who_set_the_newest_of_them(tmp_path: Path, layer: str) -> None:
+    shipped = {"security_protocol": "PLAINTEXT", "sasl_mechanism": "", "sasl_username": ""}
+    environ = {"PIPELINE_KAFKA__LINGER_MS": "3"}  # has no part in it
+    if layer == "variable":
+        environ["PIPELINE_KAFKA__SECURITY_PROTOCOL"] = "SASL_SSL"
+    else:
+        shipped["security_protocol"] = "SASL_SSL"
+    custom = write(tmp_path / "c.json", json.dumps({"kafka": shipped}, indent=1))
+    where = "PIPELINE_KAFKA__SECURITY_PROTOCOL" if layer == "variable" else f"{custom}:3:3"
+    text = problems(config=custom, environ=environ)
+    message = "kafka.security_protocol: security_protocol SASL_SSL needs sasl_mechanism and sasl_username"
+    assert text.splitlines()[0] == f"{where}: {message}"
+
+
+def test_two_keys_out_of_order_are_blamed_on_the_one_that_was_given() -> None:
+    text = problems(environ={"PIPELINE_SUPERVISION__HUNG_SECONDS": "0.5"})
+    assert text.startswith("PIPELINE_SUPERVISION__HUNG_SECONDS: supervision.hung_seconds: heartbeat_seconds must be")
+
+
+FLOATS = [key for key in keys.all_keys().values() if key.variable and "float" in str(key.annotation)]
+
+
+@pytest.mark.parametrize("key", FLOATS, ids=lambda key: key.dotted)
+@pytest.mark.parametrize("value", ["1e999", "-1e999"])
+def test_no_setting_is_infinite_or_not_a_number(tmp_path: Path, key: keys.Key, value: str) -> None:
+    text = value
+    for name in reversed(key.path):
+        text = json.dumps({name: "?"}).replace('"?"', text)
+    custom = write(tmp_path / "c.json", text)
+    assert f"{key.dotted}: expected a finite number" in problems(config=custom, environ={})
+    for word in (value, "inf", "nan"):
+        assert f"{key.variable}: {key.dotted}: expected a" in problems(environ={key.variable: word})
+    with pytest.raises(SettingsError):
+        settings_from({key.path[0]: _nested(key.path[1:], float(value))})
+
+
+def _nested(path: keys.Path, value: float) -> Any:
+    return value if not path else {path[0]: _nested(path[1:], value)}
