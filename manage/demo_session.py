@@ -18,6 +18,7 @@ from manage.render import milliseconds, number
 from manage.run_daemon import run_daemon
 from manage.setup import load_settings
 from manage.starting import component_line
+from manage.starts import Hold
 from manage.stations import Account
 from manage.terminal import Terminal
 from pipeline_orchestrator.supervisor.instance_lock import InstanceLock
@@ -41,13 +42,17 @@ class DemoSession:
         self.daemon: Daemon | None = None
         self._drawn = False
 
-    def run(self) -> int:
-        """The demo from start to account; 0 when every station holds the same, else 99."""
+    def run(self, hold: Hold) -> int:
+        """The demo from start to account; 0 when every station holds the same, else 99.
+
+        `hold` is released once the pipeline's own lock is held.
+        """
         try:
             flags = {"services": {"mode": "embedded"}, "symbols": self._names(), "state_dir": str(self.state)}
             settings = load_settings(flags=flags).settings
             options = {"demo": True, "simulate": self.wished}
-            code = run_daemon(Request(settings, self.state, "", options), build=self._build, hold=self._hold)
+            request = Request(settings, self.state, "", options)
+            code = run_daemon(request, lambda _: hold.release(), self._build, self._hold)
         except BaseException:
             self._clean(keep=False)
             raise

@@ -18,6 +18,7 @@ from manage.daemonize import await_ready, launch
 from manage.exits import CliError, Exit
 from manage.interrupts import goes_on, nothing_started
 from manage.render import local_time
+from manage.starts import Hold
 from manage.terminal import Terminal
 from pipeline_orchestrator.errors import RetryableError
 from pipeline_orchestrator.sole_writer import require_sole_writer
@@ -156,16 +157,21 @@ def _say_check(terminal: Terminal, result: CheckResult) -> None:
     terminal.note(f"{mark} {result.name}: {result.message}")
 
 
-def start_detached(terminal: Terminal, request: Request, *, timeout: float, wait: bool) -> Document:
-    """Launch and wait until ready; the answer's document. What did not become ready is stopped again."""
+def start_detached(terminal: Terminal, request: Request, hold: Hold, *, timeout: float, wait: bool) -> Document:
+    """Launch and wait until ready; the answer's document. What did not become ready is stopped again.
+
+    `hold` is released once the daemon listens.
+    """
     from manage.ending import stop_pipeline
 
     try:
         with nothing_started(request.state):
-            told = launch(request)
+            told = launch(request, hold)
+            hold.release()
     except CliError as error:
         if error.code != "already_running" or (running := found_running(terminal, request)) is None:
             raise
+        hold.release()
         return already(terminal, request, running, timeout=timeout, wait=wait)
     answer: Document = {"started": True, "already_running": False, **{key: told[key] for key in ("pid", "since")}}
     if not wait:

@@ -12,6 +12,7 @@ import click
 
 from manage.exits import CliError
 from manage.options import RATE, SOME_TIME, common
+from manage.starts import holding
 from manage.terminal import Terminal
 
 REFUSED = 2  # exit code of check_files: the files are at fault
@@ -49,21 +50,23 @@ def demo(
     """
     if replay:
         _check_speed(speed)
-    from manage import prepared
+    state = Path(state_dir).resolve() if state_dir else None
+    with holding(state) as hold:
+        from manage import prepared
 
-    prepared.redis_server()
-    prepared.kernels(terminal)
-    if replay:
-        _check_files(replay)
-    say = terminal.text if terminal.for_people else terminal.note
-    say("Demo: starting an embedded feed, broker and stores")
-    from manage.demo_session import DemoSession
+        prepared.redis_server()
+        prepared.kernels(terminal)
+        if replay:
+            _check_files(replay)
+        say = terminal.text if terminal.for_people else terminal.note
+        say("Demo: starting an embedded feed, broker and stores")
+        from manage.demo_session import DemoSession
 
-    wished: dict[str, Any] = {"rate": rate}  # Any: JSON
-    if replay:
-        wished = {"replay": [str(Path(replay).resolve())], "speed": speed}
-    session = DemoSession(terminal, wished, count, duration, Path(state_dir).resolve() if state_dir else None)
-    return session.run()
+        wished: dict[str, Any] = {"rate": rate}  # Any: JSON
+        if replay:
+            wished = {"replay": [str(Path(replay).resolve())], "speed": speed}
+        session = DemoSession(terminal, wished, count, duration, state)
+        return session.run(hold)
 
 
 def _check_files(message_file: str) -> None:
