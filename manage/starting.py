@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from config import paths
-from config.settings import Loaded, reveal
+from config.settings import Loaded, Origin, reveal
 from manage import instance
 from manage.asked import difference_text, way_there
 from manage.client import Control, ControlError, DeniedError, NotRunningError, RefusedError
@@ -23,6 +23,7 @@ from manage.terminal import Terminal
 from pipeline_orchestrator.errors import RetryableError
 from pipeline_orchestrator.sole_writer import require_sole_writer
 from validate.check import CheckResult, Verdict
+from validate.checks.infrastructure import UNKNOWN
 from validate.runner import MARKS, Validation, all_checks, run_checks, write_report
 
 POLL_SECONDS = 0.1
@@ -110,12 +111,14 @@ def _wait_for_end(terminal: Terminal, request: Request) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def validate(terminal: Terminal, request: Request, *, feed: bool = True) -> Validation:
-    """Run the checks, say each on stderr, leave the report.
+def validate(
+    terminal: Terminal, request: Request, *, feed: bool = True, origins: Mapping[str, Origin] = UNKNOWN
+) -> Validation:
+    """Run the checks, say each on stderr, leave the report; `origins` of the settings, as `load` gave them.
 
     Raises CliError: 78, 69, 99 when one failed, 75 when another pipeline writes to the same database.
     """
-    checks = [check for check in all_checks() if feed or check.name != "iqfeed"]
+    checks = [check for check in all_checks(origins) if feed or check.name != "iqfeed"]
     validation = write_report(asyncio.run(run_checks(request.settings, checks)), request.log_directory)
     for result in validation.results:
         if result.verdict is not Verdict.PASSED or terminal.wide:

@@ -72,7 +72,7 @@ def restart(
             loaded = load_settings(config, state_flag)
             request = starting.request_of(loaded, options, foreground=False)
             if not no_validate:
-                starting.validate(terminal, request, feed="simulate" not in options)
+                starting.validate(terminal, request, feed="simulate" not in options, origins=loaded.origins)
             from manage import prepared
 
             prepared.kernels(terminal)  # while the old one still runs

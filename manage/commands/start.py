@@ -62,7 +62,7 @@ def start(
             limit = timeout if timeout is not None else loaded.settings.performance.startup_timeout_seconds
             running = starting.found_running(terminal, request)
             if running is None and not no_validate:
-                starting.validate(terminal, request, feed=not simulate)
+                starting.validate(terminal, request, feed=not simulate, origins=loaded.origins)
         if running is not None:
             hold.release()
             answer = starting.already(terminal, request, running, timeout=limit, wait=not no_wait)
