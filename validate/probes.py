@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from config.sections import ClickHouseConfig, IQFeedConfig, KafkaConfig, RedisConfig
+from validate.kafka_sasl import sign_in
+from validate.refusals import NotItselfError, RefusedError
 
 Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[str]]
 
@@ -37,20 +39,11 @@ class Answer:
     refused: tuple[str, ...] = ()
 
 
-class NotItselfError(Exception):
-    """Something answered, but not as the service that was asked for."""
-
-
-class RefusedError(Exception):
-    """The service answered, and does not accept our credentials; `keys` are their settings."""
-
-    def __init__(self, message: str, keys: tuple[str, ...]) -> None:
-        super().__init__(message)
-        self.keys = keys
-
-
 async def probe_kafka(kafka: KafkaConfig, timeout: float = 3.0) -> Answer:
-    """The first bootstrap server that answers ApiVersions; with TLS or SASL only the connection is tried."""
+    """The first bootstrap server that answers ApiVersions; with SASL, that lets us in.
+
+    With TLS alone only the connection is tried.
+    """
     answer = Answer("kafka", kafka.bootstrap_servers, False, None, "no address")
     for server in kafka.bootstrap_servers.split(","):
         host, _, port = server.strip().rpartition(":")
@@ -59,7 +52,9 @@ async def probe_kafka(kafka: KafkaConfig, timeout: float = 3.0) -> Answer:
             continue
         encrypted = kafka.security_protocol.endswith("SSL")
         context = _tls(kafka.ssl_cafile) if encrypted else None
-        talk = _kafka if kafka.security_protocol == "PLAINTEXT" else _nothing
+        talk: Conversation = _kafka if kafka.security_protocol == "PLAINTEXT" else _nothing
+        if kafka.sasl_mechanism and kafka.security_protocol.startswith("SASL_"):
+            talk = _signing_in(kafka)
         answer = await _ask("kafka", host.strip("[]"), int(port), talk, timeout, context)
         if answer.ok:
             break
@@ -81,9 +76,7 @@ async def probe_clickhouse(clickhouse: ClickHouseConfig, timeout: float = 3.0) -
         if len(words) < 2 or not words[0].startswith(b"HTTP/"):
             raise NotItselfError("something answers, but not ClickHouse's HTTP")
         if words[1] in {b"401", b"403", b"516"} or b"AUTHENTICATION_FAILED" in raw:
-            raise RefusedError(
-                f"user {clickhouse.username!r} is refused", ("clickhouse.password", "clickhouse.username")
-            )
+            raise RefusedError(f"user {clickhouse.username!r} is refused", "clickhouse.password", "clickhouse.username")
         if words[1] != b"200":
             raise NotItselfError(f"HTTP {words[1].decode('ascii', 'replace')}")
         return ""
@@ -104,13 +97,13 @@ async def probe_redis(redis: RedisConfig, timeout: float = 3.0) -> Answer:
             if not answer.startswith((b"+", b"-")):
                 raise NotItselfError("something answers, but not Redis")
             if answer.startswith(_REDIS_REFUSALS):
-                raise RefusedError("the password is refused", _redis_keys(redis))
+                raise RefusedError("the password is refused", *_redis_keys(redis))
             if not answer.startswith(b"+"):
                 raise NotItselfError(f"it answers {answer.split()[0][1:].decode('ascii', 'replace')}")
         writer.write(resp("PING"))
         line = await reader.readline()
         if line.startswith(b"-NOAUTH"):
-            raise RefusedError("it wants a password, none is set", ("redis.password",))
+            raise RefusedError("it wants a password, none is set", "redis.password")
         if not line.startswith(b"+PONG"):
             raise NotItselfError("something answers, but not Redis")
         return ""
@@ -146,6 +139,14 @@ async def _kafka(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     if correlation != 7 or not 6 <= length <= 1 << 20:
         raise NotItselfError("something answers, but not Kafka")
     return ""
+
+
+def _signing_in(kafka: KafkaConfig) -> Conversation:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+        await sign_in(reader, writer, kafka)
+        return ""
+
+    return talk
 
 
 def _tls(cafile: str) -> ssl.SSLContext:

@@ -1,6 +1,5 @@
 import asyncio
 import json
-import os
 import socket
 import ssl
 import subprocess
@@ -22,14 +21,6 @@ from validate.checks import infrastructure
 from validate.runner import all_checks, run_checks, text_lines, write_report
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@pytest.fixture(autouse=True)
-def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("CONFIGURATION_DIRECTORY", str(tmp_path / "project"))
-    for name in [name for name in os.environ if name.startswith("PIPELINE_")]:
-        monkeypatch.delenv(name)
 
 
 @asynccontextmanager
