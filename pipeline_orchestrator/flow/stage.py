@@ -183,7 +183,8 @@ class Stage:
         if self._undelivered:
             ctx.recovered()
         ctx.count("component_received_records_total", len(output.batch))
-        ctx.count("component_sent_records_total", sum(out.rows.num_rows for out in output.outgoing))
+        made = sum(out.rows.num_rows for out in output.outgoing)
+        ctx.count("component_sent_records_total", made if self.processors else len(output.batch))
         if output.dead:
             ctx.count("component_dropped_records_total", len(output.dead), reason="dead_letter")
         ctx.progress(len(output.batch))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from pipeline_orchestrator.errors import EndOfInputError, NotConnectedError
@@ -101,6 +103,33 @@ class Hanging:
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+class Rows(OneBatch):
+    """The same, with three rows."""
+
+    async def read(self) -> Batch | None:
+        batch = await super().read()
+        assert batch is not None
+        return replace(batch, rows=pa.record_batch({"n": [1, 2, 3]}))
+
+
+class Dropping:
+    """A processor that makes nothing of anything."""
+
+    def process(self, batch: Batch) -> Output:
+        return Output(batch=batch)
+
+
+@pytest.mark.parametrize(("processors", "sent"), [([], 3), ([Dropping()], 0)])
+async def test_a_stage_that_only_passes_on_has_sent_what_it_received(
+    tmp_path: Path, processors: list[Dropping], sent: int
+) -> None:
+    sink, ctx = Hanging(True), FakeContext(tmp_path)
+    sink.answer.set()
+    await Stage(Rows(), processors, sink).run(ctx)  # type: ignore[arg-type]  # only what a run calls
+    assert ctx.counts["component_received_records_total"] == 3
+    assert ctx.counts["component_sent_records_total"] == sent
 
 
 @pytest.mark.parametrize("there", [True, False])
