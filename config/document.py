@@ -153,14 +153,14 @@ class _Walk:
         elif word == "[":
             self._array(path)
         elif word.lstrip("-") in {"NaN", "Infinity"}:
-            raise DocumentError(f"{word} is not a JSON number", self.here())
+            raise DocumentError("NaN and Infinity are not JSON numbers", self.here())
 
     def _object(self, path: tuple[str | int, ...]) -> None:
         word, seen = self.word(), set()
         while word != "}":
             key = json.loads(word)
             if key in seen:
-                raise DocumentError(f"key {key!r} stands here twice", self.here())
+                raise DocumentError("this key stands here twice", self.here())
             seen.add(key)
             self.document.places[(*path, key)] = self.here()
             self.word()  # the colon

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -61,13 +60,6 @@ def _walk(model: type[BaseModel], path: Path) -> Iterator[Key]:
 
 def _annotated(kind: Any, metadata: list[Any]) -> Any:  # Any: typing expressions
     return Annotated[(kind, *metadata)] if metadata else kind
-
-
-def secret_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Begin and end of each value of a secret key in JSON-like text, well-formed or not; none spans two lines."""
-    names = "|".join(sorted({re.escape(key.path[-1]) for key in all_keys().values() if key.secret}))
-    pattern = rf'"(?:{names})"\s*:\s*("(?:[^"\\\n]|\\.)*"?|[^\s,}}\]]+)'
-    return (match.span(1) for match in re.finditer(pattern, text))
 
 
 def suggestion(path: Path) -> str:

@@ -58,9 +58,14 @@ Duration = Annotated[str, AfterValidator(_duration)]  # as written; durations.se
 
 
 class Section(BaseModel):
-    """Base: frozen, no unknown keys, inputs never quoted in errors (they may be secret)."""
+    """Base: frozen, no unknown keys, only finite numbers, inputs never quoted in errors (they may be secret).
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
+    What a validator of a whole section says names every key involved: by these the layer at fault is found.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
 
 
 class IQFeedConfig(Section):
@@ -123,7 +128,7 @@ class KafkaConfig(Section):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.security_protocol.startswith("SASL_") and not (self.sasl_mechanism and self.sasl_username):
-            raise ValueError(f"{self.security_protocol} needs sasl_mechanism and sasl_username")
+            raise ValueError(f"security_protocol {self.security_protocol} needs sasl_mechanism and sasl_username")
         return self
 
 

@@ -19,6 +19,7 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from config import keys, paths, secrets, symbols, variables
 from config.document import Document, DocumentError, Place, parse, read
+from config.masking import secret_spans
 from config.sections import Settings
 
 Tree = dict[str, Any]  # Any: JSON
@@ -131,7 +132,7 @@ def load(
     origins = {".".join(path): layer.origin(path) for path, layer in winners.items()}
     _fetch_secrets(merged, winners, origins, environ, problems)
     _fetch_symbols(merged, winners, origins, layers, problems)
-    settings = _validate(merged, winners, problems)
+    settings = _validate(merged, layers, winners, problems)
     if settings is None or problems:
         raise SettingsError(problems)
     files = tuple(Path(layer.document.file) for layer in layers if layer.document)
@@ -191,7 +192,7 @@ def _parent(tree: Tree, path: keys.Path) -> Tree:
 
 def _file_layer(name: str, path: Path, problems: list[Problem], *, required: bool) -> _Layer | None:
     try:
-        document = read(path, keys.secret_spans)
+        document = read(path, secret_spans)
     except FileNotFoundError:
         if required:
             problems.append(Problem("no such file", where=str(path), next_step=f"ls -l {path.parent}"))
@@ -369,19 +370,27 @@ def _fetch_symbols(
     ]
 
 
-def _validate(merged: Tree, winners: dict[keys.Path, _Layer], problems: list[Problem]) -> Settings | None:
+def _validate(
+    merged: Tree, layers: list[_Layer], winners: dict[keys.Path, _Layer], problems: list[Problem]
+) -> Settings | None:
     """Strict JSON rules: a number is no text and a flag is no number. None: refused, and `problems` says why."""
     try:
         return Settings.model_validate_json(json.dumps(merged), strict=True)
     except ValidationError as error:
         for fault in error.errors(include_input=True):
-            path = fault["loc"]
+            path: tuple[str | int, ...] = fault["loc"]
             known = next((found for found in winners if found == path[: len(found)]), None)
-            under = [layer for found, layer in winners.items() if found[: len(path)] == path]
-            layer = winners[known] if known else next((part for part in under if part.name != "default"), under[0])
-            secret = bool(known and keys.all_keys()[known].secret)
-            problems.append(layer.problem(path, _expected(dict(fault), secret)))
+            message = _expected(dict(fault), known is not None and keys.all_keys()[known].secret)
+            if known is None:  # of several keys: named is the one whose layer outranks the others'
+                path = known = max(_involved(path, message), key=lambda key: layers.index(winners[key]))
+            problems.append(winners[known].problem(path, message))
         return None
+
+
+def _involved(section: tuple[str | int, ...], message: str) -> list[keys.Path]:
+    """The keys of a section that the message names; all of them where it names none."""
+    within = [path for path in keys.all_keys() if path[: len(section)] == section]
+    return [path for path in within if re.search(rf"\b{path[-1]}\b", message)] or within
 
 
 def _expected(fault: Mapping[str, Any], secret: bool) -> str:
@@ -390,7 +399,12 @@ def _expected(fault: Mapping[str, Any], secret: bool) -> str:
     message = re.sub(r"^(Input|String) should ", "expected ", message).replace("expected be ", "expected ", 1)
     message = re.sub(r"^expected (?=greater|less)", "expected a value ", message)
     value = fault.get("input")
-    if secret or isinstance(value, Mapping) or str(fault["type"]) == "value_error":
+    if secret or _holds_keys(value) or str(fault["type"]) == "value_error":
         return message
     shown = json.dumps(value, default=str)
     return f"{message}, found {shown if len(shown) <= 60 else shown[:57] + '...'}"
+
+
+def _holds_keys(value: Any) -> bool:  # Any: JSON
+    """Whether there is an object in it, whose keys nobody knows."""
+    return isinstance(value, Mapping) or (isinstance(value, list) and any(map(_holds_keys, value)))

@@ -90,6 +90,8 @@ class Daemon:
         self.stopping, self.forced = asyncio.Event(), asyncio.Event()
         self.started = asyncio.Event()
         self.pipeline: Pipeline | None = None
+        self.hurry: Callable[[], bool] = lambda: False
+        """Asked at a second signal: True = whoever runs here ends sooner by itself, a hard stop is not due yet."""
 
     def log(self, level: str, event: str, **fields: Any) -> None:  # Any: log fields
         """One line of the daemon's own in the log."""
@@ -193,7 +195,7 @@ class Daemon:
     def _on_stop_signal(self, number: int) -> None:
         again = self.stopping.is_set()
         self.log("INFO", "signal", name=signal.Signals(number).name, second=again)
-        self.end(force=again)
+        self.end(force=again and not self.hurry())
 
     def _on_hangup(self) -> None:
         self.log("WARNING", "reload_not_available", next_step="manage_pipeline.py restart")

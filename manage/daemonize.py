@@ -21,14 +21,16 @@ from manage.client import Control, ControlError, NotRunningError
 from manage.commands.logs import parse
 from manage.daemon import READY, Request
 from manage.exits import CliError, Exit
-from manage.instance import locked, socket_of, state_argument
-from manage.interrupts import goes_on
+from manage.instance import clear_left_behind, locked, read_record, socket_of, state_argument
+from manage.interrupts import goes_on, told_to_stop
+from manage.starts import Hold
 from pipeline_orchestrator.supervisor.child_environment import child_environment, python_command
 
 FEED_SECONDS = 3.0  # what is ready is said at the latest so long after, whether the feed is known or not
 POLL_SECONDS = 0.1
 BIND_SECONDS = 20.0
 GONE_SECONDS = 5.0
+TOLD_SECONDS = 5.0
 UNREACHABLE_SECONDS = 10.0
 """How long a needed service may be away during a start before the start gives up on it."""
 
@@ -39,8 +41,10 @@ _outliving_us: list[subprocess.Popen[bytes]] = []
 """Daemons are not waited for; held, so that their Popen does not warn of it."""
 
 
-def launch(request: Request) -> dict[str, Any]:  # Any: JSON
+def launch(request: Request, hold: Hold | None = None) -> dict[str, Any]:  # Any: JSON
     """Start the daemon and wait until its control socket answers; returns its first words (pid, since).
+
+    `hold` is shared with the daemon until then; where `stop` ended it, the daemon ends, too.
 
     Raises CliError with the daemon's own cause when it cannot begin; interrupted, it says whether the start goes on.
     """
@@ -56,13 +60,15 @@ def launch(request: Request) -> dict[str, Any]:  # Any: JSON
         ) from error
     reader, writer = os.pipe2(os.O_CLOEXEC)
     handed_over = False  # from then on the child needs nothing more of us
+    hold = hold or Hold()
+    shared = [writer] if hold.descriptor < 0 else [writer, hold.descriptor]
     try:
         child = subprocess.Popen(
-            python_command("manage.detached", str(writer)),
+            python_command("manage.detached", *map(str, shared)),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
-            pass_fds=(writer,),
+            pass_fds=shared,
             cwd="/",
             env=child_environment(),
             start_new_session=True,
@@ -80,7 +86,11 @@ def launch(request: Request) -> dict[str, Any]:  # Any: JSON
     except BrokenPipeError:
         told = None
     except KeyboardInterrupt:
+        if handed_over and hold.told:
+            _end(child, request.state)
+            raise
         if handed_over:
+            hold.passed_on = True
             raise goes_on(request.state, child.pid) from None
         child.kill()
         child.wait()
@@ -90,6 +100,21 @@ def launch(request: Request) -> dict[str, Any]:  # Any: JSON
     if told is not None and told.get("event") == "listening":
         return told
     raise _failure(told, child, request)
+
+
+def _end(child: subprocess.Popen[bytes], state: Path) -> None:
+    """End a daemon whose start was told to stop. One that drains already is left to it: whoever told us waits."""
+    child.terminate()
+    try:
+        child.wait(TOLD_SECONDS)
+    except subprocess.TimeoutExpired:
+        if locked(state):
+            return
+        child.kill()
+        child.wait()
+    record = read_record(state)
+    if record is not None and record.pid == child.pid:
+        clear_left_behind(state)  # it held its lock, but did not hear signals yet
 
 
 def document_of(request: Request) -> dict[str, Any]:  # Any: JSON
@@ -205,11 +230,7 @@ def await_ready(request: Request, timeout: float, say: Callable[[str, Document],
                 return document
         if document.get("status") == "stopping":
             if not last_cause(request.log_directory):
-                raise CliError(
-                    "the pipeline was told to stop before it was ready",
-                    code="stopped",
-                    next_step=f"manage_pipeline.py start{state_argument(request.state)}",
-                )
+                raise told_to_stop(request.state)
             continue  # it failed: its end is near, and the cause is said then
         waited = time.monotonic() - began
         if waited >= UNREACHABLE_SECONDS and (blame := _unreachable(document)) is not None:

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -18,15 +19,27 @@ import aiohttp
 from manage.composition import SIMULATOR, SupervisedPipeline
 from manage.daemon import Request
 from manage.instance import start_ticks
-from manage.stations import Account, ClickHouseReader, count_redis, count_spool, newest_features, take_account
+from manage.stations import (
+    Account,
+    ClickHouseReader,
+    Spooled,
+    count_redis,
+    count_spool,
+    in_thread,
+    newest_features,
+    spool_bytes,
+    take_account,
+)
 from pipeline_orchestrator.lifecycle import State
 from pipeline_orchestrator.supervisor.instance_lock import InstanceLock
 from pipeline_orchestrator.telemetry.log_file import LogWriter
+from pipeline_orchestrator.telemetry.logs import one_line, where
 
 FIRST_TRADE_POLL_SECONDS = 0.05
 PROGRESS_SECONDS = 0.5
 COMPONENT_SECONDS = 0.1
-SETTLE_SECONDS = 600.0  # with a second Ctrl-C nobody need wait that long
+SETTLE_SECONDS = 600.0  # with Ctrl-C nobody need wait that long
+ACCOUNT_SECONDS = 120.0
 STILL_SECONDS = 8.0  # nothing moved for this long: it will not
 SETTLE_POLL_SECONDS = 0.25
 SENT = "component_sent_records_total"
@@ -46,7 +59,8 @@ def program_seconds() -> float:
 class DemoPipeline(SupervisedPipeline):
     """A SupervisedPipeline that reports what it sees to `show(event, document)` and ends with an account.
 
-    Events: component, ready, first_trade, progress, stopping_feed, settling, account.
+    Events: component, ready, first_trade, progress, stopping_feed, settling, account. `settling` comes again and
+    again while the last lines work their way through, with what is behind at each station.
     """
 
     def __init__(
@@ -62,7 +76,8 @@ class DemoPipeline(SupervisedPipeline):
         super().__init__(request, log, lock)
         self.request, self.show, self.duration, self.end = request, show, duration, end
         self.ready_limit = self.settings.performance.startup_timeout_seconds
-        self.ready = self._ending = False
+        self.ready = self._ending = self._settling = False
+        self.cut = False  # nobody waits for the last lines any longer
         self.account: Account | None = None
         self.first_trade_seconds: float | None = None
         self.stored: int | None = None  # events in ClickHouse when last asked
@@ -82,8 +97,15 @@ class DemoPipeline(SupervisedPipeline):
         if self.duration is not None:
             asyncio.get_running_loop().call_later(self.duration, self.end)
 
+    def hurry(self) -> bool:
+        """Wait no longer for the last lines, take the account of what is there; False where that is no help (now)."""
+        if self.cut or not (self._ending and self.ready):
+            return False
+        self.cut = True
+        return True
+
     async def stop(self, grace_seconds: float) -> None:
-        """Feed first, then the account, then everything else."""
+        """Feed first, then the account, then everything else; at once where the account was hurried."""
         self._ending = True
         try:
             if self.ready and not self._forced:
@@ -93,6 +115,8 @@ class DemoPipeline(SupervisedPipeline):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._reader.close()
+            if self.cut:
+                self.kill()
             await super().stop(grace_seconds)
 
     def totals(self) -> Document:
@@ -117,42 +141,63 @@ class DemoPipeline(SupervisedPipeline):
             supervisor.stop_component(SIMULATOR)
             with suppress(TimeoutError):
                 await self._unless_forced(supervisor.wait_state(SIMULATOR, State.STOPPED), grace_seconds)
-        self.show("settling", self.totals())
+        self._settling = True
         await self._unless_forced(self._settle(), SETTLE_SECONDS + 5)
-        if not self._forced:
-            self.account = await take_account(self.settings, self.request.state, self.totals()["sent"])
+        account = take_account(self.settings, self.request.state, self.totals()["sent"])
+        self.account = await self._unless_forced(account, ACCOUNT_SECONDS, hurried=True)
+        if self.account is not None:
             self.show("account", {})
 
-    async def _unless_forced(self, work: Any, seconds: float) -> None:  # Any: a coroutine
-        """Await `work` for at most `seconds`; a hard stop ends the waiting."""
+    async def _unless_forced(self, work: Any, seconds: float, *, hurried: bool = False) -> Any:  # Any: a coroutine
+        """What `work` gives within `seconds`, else None; a hard stop ends the waiting, and so does a hurry."""
         task = asyncio.ensure_future(work)
         began = time.monotonic()
-        while not task.done() and not self._forced and time.monotonic() - began < seconds:
+        while not (task.done() or self._forced or (self.cut and not hurried)) and time.monotonic() - began < seconds:
             await asyncio.wait({task}, timeout=0.1)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        if task.cancelled():
+            return None
+        if (error := task.exception()) is not None:
+            self.log("WARNING", "demo_ending_failed", cause=one_line(error), at=where(error))
+            return None
+        return task.result()
 
     async def _settle(self) -> None:
         """Until stores and cache hold what the spool holds, or nothing moves for a while."""
         began = moved = time.monotonic()
-        before = (-1, -1)
+        before: tuple[object, ...] = ()
+        spooled, extent = Spooled(), -1
         while time.monotonic() - began < SETTLE_SECONDS and time.monotonic() - moved < STILL_SECONDS:
-            spooled = await asyncio.to_thread(count_spool, self.request.state)
+            if (now := spool_bytes(self.request.state)) != extent:  # a count reads all of it
+                spooled, extent = await in_thread(partial(count_spool, self.request.state)), now
             stored = await self._count("SELECT countIf(idx = 0) + (SELECT count() FROM dlq) FROM events")
-            features = await self._count("SELECT count() FROM features")
-            arrived = stored == spooled.lines - spooled.clock + spooled.facts
-            if arrived and features == await self._count(FEATURES_DUE) and await self._cache_agrees():
-                return
-            if (stored, features) != before:
-                before, moved = (stored, features), time.monotonic()
+            features, due = await self._count("SELECT count() FROM features"), await self._count(FEATURES_DUE)
+            missing, different = spooled.lines - spooled.clock + spooled.facts - stored, None
+            if not missing and features == due:
+                different = await self._cache_differs()
+                if different == 0:
+                    return
+            totals = self.totals()
+            sent, ingested = totals["sent"], totals.get("ingested_total")
+            behind = {
+                "kafka": None if sent is None or ingested is None else max(0, sent - ingested),
+                "clickhouse": None if stored < 0 else max(0, missing),
+                "features": None if min(features, due) < 0 else max(0, due - features),
+                "redis": different,
+            }
+            self.show("settling", {"seconds": round(time.monotonic() - began, 1), "behind": behind})
+            if (stored, features, ingested) != before:
+                before, moved = (stored, features, ingested), time.monotonic()
             await asyncio.sleep(SETTLE_POLL_SECONDS)
 
-    async def _cache_agrees(self) -> bool:
+    async def _cache_differs(self) -> int | None:
+        """How many symbols of the cache are not the newest; None while one of the two does not answer."""
         try:
             newest = await newest_features(self._reader)
-            return not (await count_redis(self.settings.redis, newest)).different
+            return len((await count_redis(self.settings.redis, newest)).different)
         except (aiohttp.ClientError, ValueError, OSError, EOFError, TimeoutError):
-            return False
+            return None
 
     async def _time_first_trade(self) -> None:
         while True:
@@ -182,7 +227,7 @@ class DemoPipeline(SupervisedPipeline):
             await asyncio.sleep(PROGRESS_SECONDS if self.ready else COMPONENT_SECONDS)
             if not self._ending:
                 self._show_components()
-            if self.ready:
+            if self.ready and not self._settling:
                 await self._count_stored()
                 self.show("progress", self.totals())
 

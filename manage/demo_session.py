@@ -18,13 +18,14 @@ from manage.render import milliseconds, number
 from manage.run_daemon import run_daemon
 from manage.setup import load_settings
 from manage.starting import component_line
+from manage.starts import Hold
 from manage.stations import Account
 from manage.terminal import Terminal
 from pipeline_orchestrator.supervisor.instance_lock import InstanceLock
 from pipeline_orchestrator.telemetry.log_file import LogWriter
 
 Document = dict[str, Any]  # JSON
-WIDTH = 78
+WAITING_SECONDS = 10.0
 
 
 class DemoSession:
@@ -49,9 +50,13 @@ class DemoSession:
         self.pipeline: DemoPipeline | None = None
         self.daemon: Daemon | None = None
         self._drawn = False
+        self._waiting_due = 1.0  # a short wait needs no word
 
-    def run(self) -> int:
-        """The demo from start to account; 0 when every station holds the same, else 99."""
+    def run(self, hold: Hold) -> int:
+        """The demo from start to account; 0 when every station holds the same, else 99.
+
+        `hold` is released once the pipeline's own lock is held.
+        """
         try:
             flags = {
                 "services": {"mode": "embedded"},
@@ -61,16 +66,26 @@ class DemoSession:
             }
             settings = load_settings(flags=flags).settings
             options = {"demo": True, "simulate": self.wished}
-            code = run_daemon(Request(settings, self.state, "", options), build=self._build, hold=self._hold)
+            request = Request(settings, self.state, "", options)
+            code = run_daemon(request, lambda _: hold.release(), self._build, self._hold)
         except BaseException:
             self._clean(keep=False)
             raise
         account = self.pipeline.account if self.pipeline is not None else None
         early = "stopped before it was ready" if not (self.pipeline and self.pipeline.ready) else "cut short"
-        differences = account.differences() if account is not None else [f"no account was taken: {early}"]
+        cut = self.pipeline is not None and self.pipeline.cut
+        if account is None:
+            differences = [f"no account was taken: {early}"]
+        else:
+            differences = account.cut_short() if cut else account.differences()
         self._say_account(account, differences)
-        self._clean(keep=bool(differences) and account is not None)
-        return code if code else Exit.THRESHOLD if differences else Exit.OK
+        self._clean(keep=self._keeps(account, differences))
+        return code or (Exit.INTERRUPTED if cut else Exit.THRESHOLD if differences else Exit.OK)
+
+    def _keeps(self, account: Account | None, differences: list[str]) -> bool:
+        """Whether the state directory may tell more than was said: not where somebody did not want to wait."""
+        cut = self.pipeline is not None and self.pipeline.cut
+        return not self.temporary or (bool(differences) and account is not None and not cut)
 
     def _names(self) -> list[str]:
         """The symbols: of a replay those that it has, else the usual ones and as many more as asked for."""
@@ -81,6 +96,13 @@ class DemoSession:
 
     def _hold(self, daemon: Daemon) -> None:
         self.daemon = daemon
+        daemon.hurry = self._hurry
+
+    def _hurry(self) -> bool:
+        if self.pipeline is None or not self.pipeline.hurry():
+            return False
+        self._say("counting what is at each station now; Ctrl-C again ends at once")
+        return True
 
     def _build(self, request: Request, log: LogWriter, lock: InstanceLock) -> DemoPipeline:
         assert self.daemon is not None
@@ -105,6 +127,8 @@ class DemoSession:
             if self.terminal.live:
                 self.terminal.redraw(progress_line(document))
                 self._drawn = True
+        elif event == "settling":
+            self._say_waiting(document)
         elif event == "component":
             self._say(component_line(self.terminal, document["id"], document))
         elif event == "ready":
@@ -120,6 +144,15 @@ class DemoSession:
         elif event == "stopping_feed":
             self._say("stopping the feed; what it sent works its way through")
 
+    def _say_waiting(self, document: Document) -> None:
+        """A live line, elsewhere one each `WAITING_SECONDS`."""
+        if self.terminal.live:
+            self.terminal.redraw(waiting_line(document))
+            self._drawn = True
+        elif document["seconds"] >= self._waiting_due:
+            self._waiting_due = document["seconds"] + WAITING_SECONDS
+            self._say(waiting_line(document))
+
     def _say_account(self, account: Account | None, differences: list[str]) -> None:
         first = self.pipeline.first_trade_seconds if self.pipeline is not None else None
         lines = account_lines(account) if account is not None else []
@@ -129,7 +162,7 @@ class DemoSession:
             "differences": differences,
             "first_trade_seconds": first,
             "account": account_document(account),
-            "state_dir": None if self.temporary and (account is None or not differences) else str(self.state),
+            "state_dir": str(self.state) if self._keeps(account, differences) else None,
         }
         if self._drawn:
             self.terminal.redraw("")
@@ -169,6 +202,25 @@ def progress_line(document: Document) -> str:
     parts.append(f"stored {_count(document.get('stored_total'))}")
     parts.append(f"latency p99 {milliseconds(document.get('latency_p99_ms'))}")
     return "  ".join(parts)
+
+
+def waiting_line(document: Document) -> str:
+    """One line with what the last lines wait for."""
+    behind = document["behind"]
+    parts = [
+        f"{name} {behind[key]:,} {unit}"
+        for name, key, unit in (
+            ("Kafka", "kafka", "lines"),
+            ("ClickHouse", "clickhouse", "lines"),
+            ("features", "features", "rows"),
+            ("Redis", "redis", "symbols"),
+        )
+        if behind[key]
+    ]
+    silent = [name for name, key in (("ClickHouse", "clickhouse"), ("features", "features")) if behind[key] is None]
+    parts += [f"{name} unknown" for name in silent]
+    what = f"behind: {', '.join(parts)}" if parts else "comparing the stations"
+    return f"draining {document['seconds']:.0f} s  {what}  (Ctrl-C: the counts so far)"
 
 
 def _count(value: Any) -> str:  # Any: a JSON figure

@@ -1,4 +1,7 @@
-"""Entry of the detached daemon: `python -m manage.detached FD` with a request on stdin (see daemonize.py)."""
+"""Entry of the detached daemon: `python -m manage.detached FD [HOLD]` with a request on stdin (see daemonize.py).
+
+FD takes what became of it; HOLD is the share in the start's own lock, kept until this daemon's lock is held.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ from manage.run_daemon import run_daemon
 def main(argv: list[str], build: Build | None = None) -> int:
     """Run until stopped; the exit code is the daemon's. `build` None = the real pipeline."""
     teller = int(argv[0])
-    os.set_inheritable(teller, False)
+    held = [int(word) for word in argv[1:]]
+    for descriptor in (teller, *held):
+        os.set_inheritable(descriptor, False)
     document = json.load(sys.stdin)
     nowhere = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nowhere, 0)
@@ -34,6 +39,8 @@ def main(argv: list[str], build: Build | None = None) -> int:
 
     def announce(told: Mapping[str, Any]) -> None:  # Any: JSON
         nonlocal teller
+        while held:
+            os.close(held.pop())
         if teller >= 0:
             with suppress(BrokenPipeError):  # whoever started us has gone; the log has it all
                 os.write(teller, json.dumps(told).encode() + b"\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -10,29 +11,42 @@ from manage import instance
 from manage.client import Control, ControlError, DeniedError, NotRunningError, SilentError
 from manage.exits import CliError, Exit
 from manage.interrupts import interrupted
+from manage.starts import held_starts
 from manage.terminal import Terminal
 
 POLL_SECONDS = 0.1
 BIND_SECONDS = 5.0
 FORCED_SECONDS = 10.0
+TOLD_SECONDS = 3.0  # a start at its checks needs no longer to end; --force then kills it
+START_SECONDS = 25.0  # a daemon whose start was killed listens, or ends, within that
 LIMIT_AFTER_GRACE = 15.0
 
 Document = dict[str, Any]  # JSON
 
 
 def stop_pipeline(
-    terminal: Terminal, state: Path, *, force: bool = False, grace: float | None = None, then: str = ""
+    terminal: Terminal,
+    state: Path,
+    *,
+    force: bool = False,
+    grace: float | None = None,
+    then: str = "",
+    starts_too: bool = False,
 ) -> Document:
     """Stop what runs on `state` and wait until it is gone; the answer's document.
+
+    `starts_too`: starts that have no daemon yet end first, so that none of them makes one afterwards.
 
     Raises CliError: 4 when it is not ours, 75 when it does not end (`--force` then ends it), 130 when it is no longer
     waited for (`then` ends that sentence).
     """
+    starts = _end_starts(terminal, state, force=force) if starts_too else []
     if not instance.locked(state):
         left = instance.clear_left_behind(state)
         return {
-            "stopped": False,
+            "stopped": bool(starts),
             "was_running": False,
+            "starts_ended": starts,
             "left_behind_removed": left,
             "seconds": 0.0,
             "components": {},
@@ -76,6 +90,7 @@ def stop_pipeline(
     return {
         "stopped": True,
         "was_running": True,
+        "starts_ended": starts,
         "killed": killed,
         "not_drained": cut_short,
         "pid": record.pid if record is not None else None,
@@ -83,6 +98,36 @@ def stop_pipeline(
         "components": seen,
         "next_step": f"manage_pipeline.py start{instance.state_argument(state)}",
     }
+
+
+def _end_starts(terminal: Terminal, state: Path, *, force: bool) -> list[int]:
+    """Tell every start under way to end and wait for it; their pids. What one of them launched meanwhile may run.
+
+    Raises CliError: 75 when one does not end, 130 when it is no longer waited for.
+    """
+    found = held_starts(state, sweep=True)
+    again = f"manage_pipeline.py stop --force{instance.state_argument(state)}"
+    try:
+        for start in found:
+            terminal.note(f"- a start ({start.who}) is at its checks; telling it to stop")
+            start.send(signal.SIGTERM)
+        killed_at = time.monotonic() + TOLD_SECONDS
+        limit = killed_at + START_SECONDS
+        while left := [start for start in found if start.held()]:
+            if force and time.monotonic() > killed_at:
+                for start in left:
+                    start.send(signal.SIGKILL)
+            if time.monotonic() > limit:
+                raise CliError(
+                    f"a start ({left[0].who}) does not end within {TOLD_SECONDS + START_SECONDS:g} s",
+                    exit_code=Exit.TRY_LATER,
+                    code="timeout",
+                    next_step=f"fuser -v {left[0].path}" if force else again,
+                )
+            time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        raise interrupted("no longer waiting; a start was told to stop", again) from None
+    return [start.record.pid for start in found if start.record is not None]
 
 
 def _ask(state: Path, *, force: bool, grace: float | None) -> float | None:
@@ -170,6 +215,8 @@ def _kill(state: Path, watched: instance.Watched | None) -> bool:
 
 def text(answer: Document) -> str:
     """The answer for people."""
+    if not answer["was_running"] and answer.get("starts_ended"):
+        return f"stopped: the start (pid {', '.join(map(str, answer['starts_ended']))}) ended before anything ran"
     if not answer["was_running"]:
         return "not running" + (
             "; state left behind by a killed daemon was cleared" if answer["left_behind_removed"] else ""

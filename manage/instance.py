@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from config import paths
+from manage.blank_status import rfc3339
 
 ENDINGS_NAME = "endings.json"
 LOCK_NAME = "lock"
@@ -24,8 +25,13 @@ LOG_NAME = "pipeline_orchestrator.log"
 
 def locked(state: Path) -> bool:
     """Whether a live process holds the state directory."""
+    return flocked(state / LOCK_NAME)
+
+
+def flocked(path: Path) -> bool:
+    """Whether a live process holds this lock file; False where there is none, or none that we may read."""
     try:
-        descriptor = os.open(state / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
@@ -73,10 +79,20 @@ class Record:
         return self.boot == _boot_id() and start_ticks(self.pid) == self.ticks
 
 
+def own_record() -> dict[str, Any]:  # Any: JSON
+    """What a lock file of ours says about this process."""
+    return {"pid": os.getpid(), "ticks": start_ticks(os.getpid()), "boot": _boot_id(), "since": rfc3339()}
+
+
 def read_record(state: Path) -> Record | None:
-    """The record, None where there is none or it is damaged."""
+    """The record of the daemon, None where there is none or it is damaged."""
+    return read_record_of(state / LOCK_NAME)
+
+
+def read_record_of(path: Path) -> Record | None:
+    """The record in a lock file, None where there is none or it is damaged."""
     try:
-        raw = json.loads((state / LOCK_NAME).read_bytes())
+        raw = json.loads(path.read_bytes())
         return Record(
             pid=int(raw["pid"]),
             ticks=int(raw["ticks"]),
@@ -173,8 +189,12 @@ class Watched:
 
     def kill(self) -> None:
         """SIGKILL it, and only it."""
+        self.send(signal.SIGKILL)
+
+    def send(self, number: int) -> None:
+        """Signal it, and only it, if it still lives."""
         if self._descriptor >= 0 and not self.wait(0):
-            signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+            signal.pidfd_send_signal(self._descriptor, number)
 
     def close(self) -> None:
         """Let go."""

@@ -39,3 +39,12 @@ def goes_on(state: Path, pid: int) -> CliError:
         f"manage_pipeline.py status{where}    or    manage_pipeline.py stop{where}",
         {"pid": pid},
     )
+
+
+def told_to_stop(state: Path) -> CliError:
+    """What a start says that was ended by `stop`, in whichever phase."""
+    return CliError(
+        "the pipeline was told to stop before it was ready",
+        code="stopped",
+        next_step=f"manage_pipeline.py start{state_argument(state)}",
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from config import paths
-from config.settings import Loaded, reveal
+from config.settings import Loaded, Origin, reveal
 from manage import instance
 from manage.asked import difference_text, way_there
 from manage.client import Control, ControlError, DeniedError, NotRunningError, RefusedError
@@ -18,10 +18,12 @@ from manage.daemonize import await_ready, launch
 from manage.exits import CliError, Exit
 from manage.interrupts import goes_on, nothing_started
 from manage.render import local_time
+from manage.starts import Hold
 from manage.terminal import Terminal
 from pipeline_orchestrator.errors import RetryableError
 from pipeline_orchestrator.sole_writer import require_sole_writer
 from validate.check import CheckResult, Verdict
+from validate.checks.infrastructure import UNKNOWN
 from validate.runner import MARKS, Validation, all_checks, run_checks, write_report
 
 POLL_SECONDS = 0.1
@@ -109,12 +111,14 @@ def _wait_for_end(terminal: Terminal, request: Request) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def validate(terminal: Terminal, request: Request, *, feed: bool = True) -> Validation:
-    """Run the checks, say each on stderr, leave the report.
+def validate(
+    terminal: Terminal, request: Request, *, feed: bool = True, origins: Mapping[str, Origin] = UNKNOWN
+) -> Validation:
+    """Run the checks, say each on stderr, leave the report; `origins` of the settings, as `load` gave them.
 
     Raises CliError: 78, 69, 99 when one failed, 75 when another pipeline writes to the same database.
     """
-    checks = [check for check in all_checks() if feed or check.name != "iqfeed"]
+    checks = [check for check in all_checks(origins) if feed or check.name != "iqfeed"]
     validation = write_report(asyncio.run(run_checks(request.settings, checks)), request.log_directory)
     for result in validation.results:
         if result.verdict is not Verdict.PASSED or terminal.wide:
@@ -156,16 +160,21 @@ def _say_check(terminal: Terminal, result: CheckResult) -> None:
     terminal.note(f"{mark} {result.name}: {result.message}")
 
 
-def start_detached(terminal: Terminal, request: Request, *, timeout: float, wait: bool) -> Document:
-    """Launch and wait until ready; the answer's document. What did not become ready is stopped again."""
+def start_detached(terminal: Terminal, request: Request, hold: Hold, *, timeout: float, wait: bool) -> Document:
+    """Launch and wait until ready; the answer's document. What did not become ready is stopped again.
+
+    `hold` is released once the daemon listens.
+    """
     from manage.ending import stop_pipeline
 
     try:
         with nothing_started(request.state):
-            told = launch(request)
+            told = launch(request, hold)
+            hold.release()
     except CliError as error:
         if error.code != "already_running" or (running := found_running(terminal, request)) is None:
             raise
+        hold.release()
         return already(terminal, request, running, timeout=timeout, wait=wait)
     answer: Document = {"started": True, "already_running": False, **{key: told[key] for key in ("pid", "since")}}
     if not wait:

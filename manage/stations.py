@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +75,15 @@ class Cached:
     different: list[str] = field(default_factory=list)
 
 
+def spool_bytes(state: Path) -> int:
+    """Bytes of all spools below the state directory: while they do not change, no count does."""
+    sizes = []
+    for path in (state / "spool").rglob("*"):
+        with suppress(OSError):  # compressed or removed meanwhile
+            sizes.append(path.stat().st_size if path.is_file() else 0)
+    return sum(sizes)
+
+
 def count_spool(state: Path) -> Spooled:
     """Count every spool below the state directory."""
     from pipeline_orchestrator.flow.spool_format import iter_frames, list_segments
@@ -88,6 +100,28 @@ def count_spool(state: Path) -> Spooled:
                 found.lines += frame.count
                 found.clock += frame.raw.startswith(b"T,") + frame.raw.count(b"\nT,")
     return found
+
+
+async def in_thread(count: Callable[[], Any]) -> Any:  # Any: what it returns
+    """Run it in a thread that nobody waits for when the asker has gone: asyncio's own would hold up the exit."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[Any] = loop.create_future()
+
+    def tell(value: Any, error: Exception | None) -> None:  # Any: as above
+        if not result.done():
+            result.set_result(value) if error is None else result.set_exception(error)
+
+    def work() -> None:
+        value, failure = None, None
+        try:
+            value = count()
+        except Exception as error:  # the asker's to judge
+            failure = error
+        with suppress(RuntimeError):  # the loop has gone
+            loop.call_soon_threadsafe(tell, value, failure)
+
+    threading.Thread(target=work, name="count", daemon=True).start()
+    return await result
 
 
 def identity(value: bytes) -> tuple[tuple[int, int, int, int], int]:
@@ -297,12 +331,40 @@ class Account:
                 found.append(
                     f"spooled {expected:,} lines and facts without clock lines, but {reached:,} in ClickHouse{why}"
                 )
-        if stored is not None and stored.events != stored.distinct:
-            found.append(f"{stored.events - stored.distinct:,} rows stand twice in ClickHouse")
+        found += self._twice()
         if self.cached is not None and self.cached.different:
             names = ", ".join(self.cached.different[:5])
             found.append(f"{len(self.cached.different)} symbols differ between Redis and ClickHouse: {names}")
         return found
+
+    def on_the_way(self) -> int | None:
+        """Lines and facts sent or spooled that are not in ClickHouse, clock lines apart; None where nobody knows."""
+        if self.spooled is None or self.stored is None:
+            return None
+        lines = self.spooled.lines
+        unspooled = max(0, self.sent - lines) if self.sent is not None else 0
+        return max(
+            0, lines - self.spooled.clock + self.spooled.facts + unspooled - self.stored.distinct - self.stored.dead
+        )
+
+    def cut_short(self) -> list[str]:
+        """Instead of `differences` where nobody waited for the last lines: what is on its way is no difference."""
+        waited = self.on_the_way()
+        if waited is None:
+            found = ["cut short by Ctrl-C; how many lines were on their way is unknown"]
+        elif waited:
+            found = [f"cut short by Ctrl-C while {waited:,} lines were on their way"]
+            if self.logged is not None and self.logged.forgotten:
+                found[0] += f" (or among the {self.logged.forgotten:,} that the embedded broker dropped)"
+        else:
+            found = ["cut short by Ctrl-C: every line is in ClickHouse, some features or newest values may not be"]
+        return found + [f"{station}: unknown, {reason}" for station, reason in self.unknown.items()] + self._twice()
+
+    def _twice(self) -> list[str]:
+        stored = self.stored
+        if stored is None or stored.events == stored.distinct:
+            return []
+        return [f"{stored.events - stored.distinct:,} rows stand twice in ClickHouse"]
 
 
 async def take_account(settings: Settings, state: Path, sent: int | None) -> Account:
@@ -319,8 +381,8 @@ async def take_account(settings: Settings, state: Path, sent: int | None) -> Acc
     reader = ClickHouseReader(settings.clickhouse)
     try:
         spooled, logged, stored = await asyncio.gather(
-            asked("spool", lambda: asyncio.to_thread(count_spool, state)),
-            asked("kafka", lambda: asyncio.to_thread(count_kafka, settings.kafka)),
+            asked("spool", lambda: in_thread(partial(count_spool, state))),
+            asked("kafka", lambda: in_thread(partial(count_kafka, settings.kafka))),
             asked("clickhouse", lambda: count_clickhouse(reader)),
         )
     finally:

@@ -139,6 +139,7 @@ def build_ingestion(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
         sink_name="kafka",
         prepare=w.alone,
         on_tick=ProducerFigures(sink, w.drift),
+        waiting=source.waiting,
     )
     return Parts([Part("reader", reader.run), Part("sender", sender.run, required=False, after="reader")])
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from config.settings import SettingsError, load
 from validate.checks.config import log_directory
-from validate.runner import EXIT_CONFIG, run_checks, text_lines, write_report
+from validate.runner import EXIT_CONFIG, all_checks, run_checks, text_lines, write_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,14 +19,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = {"state_dir": options.state_dir} if options.state_dir else {}
     as_json = options.json or not sys.stdout.isatty()
     try:
-        settings = load(config=options.config or None, flags=flags).settings
+        loaded = load(config=options.config or None, flags=flags)
     except SettingsError as error:
         sys.stderr.write(f"✗ {error}\n" + (f"  Try: {error.next_step}\n" if error.next_step else ""))
         if as_json:
             failure = {"code": "settings", "exit_code": EXIT_CONFIG, "message": str(error), "evidence": {}}
             sys.stdout.write(json.dumps({"error": {**failure, "next_step": error.next_step}}) + "\n")
         return EXIT_CONFIG
-    validation = write_report(asyncio.run(run_checks(settings)), log_directory(settings))
+    settings = loaded.settings
+    validation = write_report(asyncio.run(run_checks(settings, all_checks(loaded.origins))), log_directory(settings))
     if as_json:
         sys.stdout.write(json.dumps(validation.document()) + "\n")
     else:

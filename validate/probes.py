@@ -15,29 +15,35 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from config.sections import ClickHouseConfig, IQFeedConfig, KafkaConfig, RedisConfig
+from validate.kafka_sasl import sign_in
+from validate.refusals import NotItselfError, RefusedError
 
 Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[str]]
 
 API_VERSIONS = 18
+_REDIS_REFUSALS = (b"-WRONGPASS", b"-NOPERM", b"-ERR invalid password", b"-ERR AUTH", b"-ERR Client sent AUTH")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`ok`: it answered as itself and let us in. `round_trip_ms` is connection, question and answer together."""
+    """`ok`: it answered as itself and let us in. `round_trip_ms` is connection, question and answer together.
+
+    `refused` names the settings that it does not accept (credentials, dotted keys); empty where that is not the cause.
+    """
 
     name: str
     address: str
     ok: bool
     round_trip_ms: float | None
     detail: str = ""
-
-
-class NotItselfError(Exception):
-    """Something answered, but not as the service that was asked for, or it refused us."""
+    refused: tuple[str, ...] = ()
 
 
 async def probe_kafka(kafka: KafkaConfig, timeout: float = 3.0) -> Answer:
-    """The first bootstrap server that answers ApiVersions; with TLS or SASL only the connection is tried."""
+    """The first bootstrap server that answers ApiVersions; with SASL, that lets us in.
+
+    With TLS alone only the connection is tried.
+    """
     answer = Answer("kafka", kafka.bootstrap_servers, False, None, "no address")
     for server in kafka.bootstrap_servers.split(","):
         host, _, port = server.strip().rpartition(":")
@@ -46,7 +52,9 @@ async def probe_kafka(kafka: KafkaConfig, timeout: float = 3.0) -> Answer:
             continue
         encrypted = kafka.security_protocol.endswith("SSL")
         context = _tls(kafka.ssl_cafile) if encrypted else None
-        talk = _kafka if kafka.security_protocol == "PLAINTEXT" else _nothing
+        talk: Conversation = _kafka if kafka.security_protocol == "PLAINTEXT" else _nothing
+        if kafka.sasl_mechanism and kafka.security_protocol.startswith("SASL_"):
+            talk = _signing_in(kafka)
         answer = await _ask("kafka", host.strip("[]"), int(port), talk, timeout, context)
         if answer.ok:
             break
@@ -68,7 +76,7 @@ async def probe_clickhouse(clickhouse: ClickHouseConfig, timeout: float = 3.0) -
         if len(words) < 2 or not words[0].startswith(b"HTTP/"):
             raise NotItselfError("something answers, but not ClickHouse's HTTP")
         if words[1] in {b"401", b"403", b"516"} or b"AUTHENTICATION_FAILED" in raw:
-            raise NotItselfError(f"user {clickhouse.username!r} is refused")
+            raise RefusedError(f"user {clickhouse.username!r} is refused", "clickhouse.password", "clickhouse.username")
         if words[1] != b"200":
             raise NotItselfError(f"HTTP {words[1].decode('ascii', 'replace')}")
         return ""
@@ -85,12 +93,17 @@ async def probe_redis(redis: RedisConfig, timeout: float = 3.0) -> Answer:
         if password:
             words = ["AUTH", redis.username, password] if redis.username else ["AUTH", password]
             writer.write(resp(*words))
-            if not (await reader.readline()).startswith(b"+"):
-                raise NotItselfError("the password is refused")
+            answer = await reader.readline()
+            if not answer.startswith((b"+", b"-")):
+                raise NotItselfError("something answers, but not Redis")
+            if answer.startswith(_REDIS_REFUSALS):
+                raise RefusedError("the password is refused", *_redis_keys(redis))
+            if not answer.startswith(b"+"):
+                raise NotItselfError(f"it answers {answer.split()[0][1:].decode('ascii', 'replace')}")
         writer.write(resp("PING"))
         line = await reader.readline()
         if line.startswith(b"-NOAUTH"):
-            raise NotItselfError("it wants a password, none is set")
+            raise RefusedError("it wants a password, none is set", "redis.password")
         if not line.startswith(b"+PONG"):
             raise NotItselfError("something answers, but not Redis")
         return ""
@@ -102,6 +115,10 @@ async def probe_iqfeed(iqfeed: IQFeedConfig, timeout: float = 3.0) -> Answer:
     """Whether Level 1 (else Level 2) accepts a connection; IQConnect need not speak first."""
     port = iqfeed.level1_port if iqfeed.level1 else iqfeed.port
     return await _ask("iqfeed", iqfeed.host, port, _nothing, timeout)
+
+
+def _redis_keys(redis: RedisConfig) -> tuple[str, ...]:
+    return ("redis.password", "redis.username") if redis.username else ("redis.password",)
 
 
 def resp(*words: str) -> bytes:
@@ -124,6 +141,14 @@ async def _kafka(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     return ""
 
 
+def _signing_in(kafka: KafkaConfig) -> Conversation:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+        await sign_in(reader, writer, kafka)
+        return ""
+
+    return talk
+
+
 def _tls(cafile: str) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=cafile or None)
 
@@ -144,6 +169,8 @@ async def _ask(
         return Answer(name, address, False, None, f"no answer for {timeout:g} s")
     except NotItselfError as error:
         return Answer(name, address, False, None, str(error))
+    except RefusedError as error:
+        return Answer(name, address, False, None, str(error), error.keys)
     except EOFError:
         return Answer(name, address, False, None, "the connection ended without an answer")
     except ssl.SSLError as error:

@@ -65,9 +65,9 @@ class Validation:
         }
 
 
-def all_checks() -> list[Check]:
-    """Settings first, then services."""
-    return [*config_checks.checks(), *infrastructure_checks.checks()]
+def all_checks(origins: infrastructure_checks.Origins = infrastructure_checks.UNKNOWN) -> list[Check]:
+    """Settings first, then services; `origins` as `load` gave them, to name where a refused value comes from."""
+    return [*config_checks.checks(), *infrastructure_checks.checks(origins)]
 
 
 async def run_checks(settings: Settings, checks: Sequence[Check] | None = None) -> Validation:

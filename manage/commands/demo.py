@@ -10,6 +10,7 @@ import click
 from manage.options import RATE, SOME_TIME, common
 from manage.replay_feed import check_speed, replayed
 from manage.scenarios import SCENARIO, played
+from manage.starts import holding
 from manage.terminal import Terminal
 
 
@@ -68,15 +69,17 @@ def demo(
         raise click.UsageError("--rate does not go with --scenario: its phases say the rate")
     if replay or scenario:
         check_speed(speed)
-    from manage import prepared
+    state = Path(state_dir).resolve() if state_dir else None
+    with holding(state) as hold:
+        from manage import prepared
 
-    prepared.redis_server()
-    prepared.kernels(terminal)
-    wished: dict[str, Any] = replayed(replay, speed) if replay else {"rate": rate}  # Any: JSON
-    wished = played(scenario, speed) if scenario else wished
-    say = terminal.text if terminal.for_people else terminal.note
-    say("Demo: starting an embedded feed, broker and stores")
-    from manage.demo_session import DemoSession
+        prepared.redis_server()
+        prepared.kernels(terminal)
+        wished: dict[str, Any] = replayed(replay, speed) if replay else {"rate": rate}  # Any: JSON
+        wished = played(scenario, speed) if scenario else wished
+        say = terminal.text if terminal.for_people else terminal.note
+        say("Demo: starting an embedded feed, broker and stores")
+        from manage.demo_session import DemoSession
 
-    session = DemoSession(terminal, wished, count, duration, Path(state_dir).resolve() if state_dir else None, depth)
-    return session.run()
+        session = DemoSession(terminal, wished, count, duration, state, depth)
+        return session.run(hold)

@@ -10,6 +10,7 @@ import click
 from manage.exits import CliError, Exit
 from manage.interrupts import nothing_started
 from manage.options import DURATION, common, pipeline, simulated_rate
+from manage.starts import holding
 from manage.terminal import Terminal
 
 
@@ -51,36 +52,37 @@ def restart(
     """
     if rate is not None and simulate is False:
         raise click.UsageError("--rate goes with --simulate")
-    with nothing_started(state, "the pipeline goes on as it is"):
-        terminal.note("- checking settings" + ("" if no_validate else " and services"))
-        from manage import ending, instance, starting
-        from manage.setup import load_settings
+    with holding(state) as hold:
+        with nothing_started(state, "the pipeline goes on as it is"):
+            terminal.note("- checking settings" + ("" if no_validate else " and services"))
+            from manage import ending, instance, starting
+            from manage.setup import load_settings
 
-        record = instance.read_record(state)
-        options: dict[str, Any] = {}  # Any: JSON
-        if record is not None and record.alive():
-            options = {key: value for key, value in record.options.items() if key != "log_directory"}
-            config = config or record.config
-        if "demo" in options:
-            raise CliError(
-                f"a demo runs on {state}; it cannot be restarted",
-                next_step=f"manage_pipeline.py stop --state-dir {state}",
-            )
-        _feed(options, simulate, rate)
-        loaded = load_settings(config, state_flag)
-        request = starting.request_of(loaded, options, foreground=False)
-        if not no_validate:
-            starting.validate(terminal, request, feed="simulate" not in options)
-        from manage import prepared
+            record = instance.read_record(state)
+            options: dict[str, Any] = {}  # Any: JSON
+            if record is not None and record.alive():
+                options = {key: value for key, value in record.options.items() if key != "log_directory"}
+                config = config or record.config
+            if "demo" in options:
+                raise CliError(
+                    f"a demo runs on {state}; it cannot be restarted",
+                    next_step=f"manage_pipeline.py stop --state-dir {state}",
+                )
+            _feed(options, simulate, rate)
+            loaded = load_settings(config, state_flag)
+            request = starting.request_of(loaded, options, foreground=False)
+            if not no_validate:
+                starting.validate(terminal, request, feed="simulate" not in options, origins=loaded.origins)
+            from manage import prepared
 
-        prepared.kernels(terminal)  # while the old one still runs
-    terminal.note("- stopping")
-    stopped = ending.stop_pipeline(terminal, request.state, grace=grace, then="and is not started again")
-    terminal.note(f"- {ending.text(stopped)}")
-    limit = timeout if timeout is not None else loaded.settings.performance.startup_timeout_seconds
-    answer = starting.start_detached(terminal, request, timeout=limit, wait=True)
-    terminal.answer({**answer, "stopped": stopped}, lambda: starting.text(answer))
-    return Exit.OK
+            prepared.kernels(terminal)  # while the old one still runs
+        terminal.note("- stopping")
+        stopped = ending.stop_pipeline(terminal, request.state, grace=grace, then="and is not started again")
+        terminal.note(f"- {ending.text(stopped)}")
+        limit = timeout if timeout is not None else loaded.settings.performance.startup_timeout_seconds
+        answer = starting.start_detached(terminal, request, hold, timeout=limit, wait=True)
+        terminal.answer({**answer, "stopped": stopped}, lambda: starting.text(answer))
+        return Exit.OK
 
 
 def _feed(options: dict[str, Any], simulate: bool | None, rate: float | None) -> None:  # Any: JSON

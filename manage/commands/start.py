@@ -13,6 +13,7 @@ from manage.interrupts import nothing_started
 from manage.options import DURATION, common, pipeline, simulated_rate
 from manage.replay_feed import check_speed, replayed
 from manage.scenarios import SCENARIO, played
+from manage.starts import holding
 from manage.terminal import Terminal
 
 
@@ -70,41 +71,44 @@ def start(
         raise click.UsageError("--scenario goes with --simulate, and without --rate and --replay")
     if replay or scenario:
         check_speed(speed)
-    with nothing_started(state):
-        terminal.note("- checking settings" + ("" if no_validate else " and services"))
-        from manage import starting
-        from manage.setup import load_settings
+    with holding(state) as hold:
+        with nothing_started(state):
+            terminal.note("- checking settings" + ("" if no_validate else " and services"))
+            from manage import starting
+            from manage.setup import load_settings
 
-        loaded = load_settings(config, state_flag)
-        options: dict[str, Any] = {"simulate": {"rate": rate}} if simulate else {}  # Any: JSON
-        if scenario:
-            options = {"simulate": played(scenario, speed)}
-        if replay:
-            options = {"simulate": replayed(replay, speed)}
-        request = starting.request_of(loaded, options, foreground=foreground)
-        limit = timeout if timeout is not None else loaded.settings.performance.startup_timeout_seconds
-        running = starting.found_running(terminal, request)
-        if running is None and not no_validate:
-            starting.validate(terminal, request, feed=not simulate)
-    if running is not None:
-        answer = starting.already(terminal, request, running, timeout=limit, wait=not no_wait)
+            loaded = load_settings(config, state_flag)
+            options: dict[str, Any] = {"simulate": {"rate": rate}} if simulate else {}  # Any: JSON
+            if scenario:
+                options = {"simulate": played(scenario, speed)}
+            if replay:
+                options = {"simulate": replayed(replay, speed)}
+            request = starting.request_of(loaded, options, foreground=foreground)
+            limit = timeout if timeout is not None else loaded.settings.performance.startup_timeout_seconds
+            running = starting.found_running(terminal, request)
+            if running is None and not no_validate:
+                starting.validate(terminal, request, feed=not simulate, origins=loaded.origins)
+        if running is not None:
+            hold.release()
+            answer = starting.already(terminal, request, running, timeout=limit, wait=not no_wait)
+            terminal.answer(answer, lambda: starting.text(answer))
+            return Exit.OK
+        with nothing_started(state):
+            from manage import prepared
+
+            prepared.kernels(terminal)
+        if foreground:
+            from manage.run_daemon import run_daemon
+
+            def announce(told: Mapping[str, Any]) -> None:  # Any: JSON
+                hold.release()  # the daemon's lock is held
+                if told["event"] == "stopping":
+                    terminal.note("- draining; Ctrl-C again cuts it short")
+                    return
+                what = f"listening, pid {told['pid']}" if told["event"] == "listening" else str(told["status"])
+                terminal.note(f"{terminal.style('✓', 'good', error=True)} {what}")
+
+            return run_daemon(request, announce)
+        answer = starting.start_detached(terminal, request, hold, timeout=limit, wait=not no_wait)
         terminal.answer(answer, lambda: starting.text(answer))
         return Exit.OK
-    with nothing_started(state):
-        from manage import prepared
-
-        prepared.kernels(terminal)
-    if foreground:
-        from manage.run_daemon import run_daemon
-
-        def announce(told: Mapping[str, Any]) -> None:  # Any: JSON
-            if told["event"] == "stopping":
-                terminal.note("- draining; Ctrl-C again cuts it short")
-                return
-            what = f"listening, pid {told['pid']}" if told["event"] == "listening" else str(told["status"])
-            terminal.note(f"{terminal.style('✓', 'good', error=True)} {what}")
-
-        return run_daemon(request, announce)
-    answer = starting.start_detached(terminal, request, timeout=limit, wait=not no_wait)
-    terminal.answer(answer, lambda: starting.text(answer))
-    return Exit.OK

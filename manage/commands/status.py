@@ -1,6 +1,7 @@
 """`status`: the newest snapshot of the pipeline. The fast path: click, socket, json, paths and nothing else.
 
-Exit codes: 0 a pipeline runs; 1 its daemon died without stopping; 3 it does not run; 4 cannot tell.
+Exit codes: 0 a pipeline runs; 1 its daemon died without stopping; 3 it does not run; 4 cannot tell, or a start
+is still at its checks.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from manage.client import Control, ControlError, DeniedError, NotRunningError
 from manage.exits import Exit
 from manage.instance import socket_of, state_argument
 from manage.options import common, pipeline, warn_of_variables
+from manage.starts import held_starts
 from manage.terminal import Terminal
 
 
@@ -51,11 +53,15 @@ def look(state: Path) -> tuple[dict[str, Any], Exit, str]:  # Any: JSON
         return blank_status("unknown"), Exit.CANNOT_TELL, f"! {error}\n  Try: sudo -u OWNER manage_pipeline.py status"
     except ControlError as error:
         return blank_status("unknown"), Exit.CANNOT_TELL, f"! {error}\n  Try: manage_pipeline.py logs -n 20{again}"
+    starts = held_starts(state)  # before the lock is looked at: theirs is let go only after that is held
     record = instance.read_record(state)
     if instance.locked(state):
         who = f" (pid {record.pid})" if record is not None and record.alive() else ""
         text = f"! cannot tell: a pipeline holds {state}{who} but does not answer yet; it starts or stops"
         return blank_status("unknown"), Exit.CANNOT_TELL, f"{text}\n  Try: manage_pipeline.py status{again}"
+    if starts:
+        text = f"! starting: a start ({starts[0].who}) is at its checks; nothing runs yet"
+        return blank_status("starting"), Exit.CANNOT_TELL, f"{text}\n  Try: manage_pipeline.py status{again}"
     if instance.left_behind(state):
         who = f" (pid {record.pid}, started {record.since})" if record is not None else ""
         text = f"! not running, state left behind in {state} by a daemon{who} that died without stopping"

@@ -27,6 +27,6 @@ def stop(terminal: Terminal, state: Path, force: bool, grace: float | None, **_:
     Related: start, restart, status
     """
     warn_of_variables(terminal)
-    answer = ending.stop_pipeline(terminal, state, force=force, grace=grace)
+    answer = ending.stop_pipeline(terminal, state, force=force, grace=grace, starts_too=True)
     terminal.answer(answer, lambda: ending.text(answer))
     return Exit.OK

@@ -199,6 +199,15 @@ class SpoolSource:
         place = self.cursor.place if self.cursor is not None else Place(0, 0)
         return max(0, self.spool.keeper.bytes_from(place.segment) - place.offset)
 
+    def waiting(self) -> str:
+        """For people, how much is not acknowledged yet: lines where they can be counted (one epoch), else bytes."""
+        if self.spool.epoch == 0 or (self.cursor is None and not self.spool.first_start):
+            return ""  # not open yet
+        epoch, seq = (self.cursor.epoch, self.cursor.next_seq) if self.cursor else (self.spool.epoch, 0)
+        if epoch != self.spool.epoch:
+            return f"{self.behind_bytes():,} bytes wait in the spool"
+        return f"{max(0, self.spool.next_seq - seq):,} lines wait in the spool"
+
     def rewind(self, mark: Mark | None) -> None:
         """Send everything after `mark` again (None: everything kept); earlier lines may come with it.
 

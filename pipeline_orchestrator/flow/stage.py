@@ -16,6 +16,9 @@ from pipeline_orchestrator.flow.connector import Processor, Sink, Source
 from pipeline_orchestrator.record import Batch, Output
 from pipeline_orchestrator.resilience.backoff import Backoff
 
+PATIENCE_SECONDS = 2.0  # a delivery that takes longer has the sink asked whether its peer is there
+_SPOKEN = {"kafka": "Kafka", "clickhouse": "ClickHouse", "redis": "Redis"}
+
 
 class Stage:
     """A component made of one source, processors in order, and one sink.
@@ -24,9 +27,11 @@ class Stage:
     open range is resolved before anything new is read), reports ready, and works until drain: then the source is
     told to `finish`, what exists is worked off for at most `drain_seconds`, and it returns. A NotConnectedError of
     the source closes and reopens it; a RetryableError or UncertainError of the sink is retried with the same output
-    for as long as it takes (the sink resolves its own uncertainty); both show as `degraded`. Any other error ends
-    the incarnation. Not guaranteed: that an output written just before a crash was acknowledged to the source;
-    sources and sinks drop such repeats by their marks.
+    for as long as it takes (the sink resolves its own uncertainty); both show as `degraded`, and so does a write that
+    has taken `patience_seconds` while the sink's peer does not answer a probe. `waiting` says, for the cause, what an
+    absent peer leaves waiting ("" = nothing known). Any other error ends the incarnation. Not guaranteed: that an
+    output written just before a crash was acknowledged to the source; sources and sinks drop such repeats by their
+    marks.
     """
 
     def __init__(
@@ -39,12 +44,16 @@ class Stage:
         source_name: str = "source",
         on_tick: Callable[[Context], None] | None = None,
         prepare: Callable[[], Awaitable[None]] | None = None,
+        waiting: Callable[[], str] = str,
         drain_seconds: float = 15.0,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self.source, self.processors, self.sink = source, tuple(processors), sink
         self.sink_name, self.source_name = sink_name, source_name
         self.on_tick, self.prepare = on_tick, prepare
-        self.drain_seconds = drain_seconds
+        self.waiting = waiting
+        self.drain_seconds, self.patience_seconds = drain_seconds, patience_seconds
+        self._undelivered = False  # what is in flight has met trouble
         self._in_flight: asyncio.Task[None] | None = None
 
     async def run(self, ctx: Context) -> None:
@@ -74,7 +83,7 @@ class Stage:
                 await open_()
             except RetryableError as error:
                 failed = True
-                ctx.degraded(f"cannot open {name}: {error}", error.next_step)
+                self._degraded(ctx, f"cannot open {name}: {error}", error.next_step)
                 ctx.progress(0)
                 await self._pause(ctx, error.retry_after or backoff.next_delay())
             else:
@@ -156,24 +165,44 @@ class Stage:
 
     async def _deliver(self, ctx: Context, output: Output) -> None:
         """Write until durable, then acknowledge. The order of these two lines is the delivery guarantee."""
-        backoff, failed = Backoff(base=0.2, cap=10.0), False
-        while True:
-            try:
-                await self.sink.write(output)
-                break
-            except (RetryableError, UncertainError) as error:
-                failed = True
-                ctx.degraded(f"{self.sink_name}: {error}", error.next_step)
-                ctx.count("component_errors_total", cause="sink", retryable="true")
-                await asyncio.sleep(getattr(error, "retry_after", None) or backoff.next_delay())
+        backoff, self._undelivered = Backoff(base=0.2, cap=10.0), False
+        watch = asyncio.create_task(self._watch(ctx))
+        try:
+            while True:
+                try:
+                    await self.sink.write(output)
+                    break
+                except (RetryableError, UncertainError) as error:
+                    self._undelivered = True
+                    self._degraded(ctx, f"{self.sink_name}: {error}", error.next_step)
+                    ctx.count("component_errors_total", cause="sink", retryable="true")
+                    await asyncio.sleep(getattr(error, "retry_after", None) or backoff.next_delay())
+        finally:
+            watch.cancel()
         await self.source.ack(output.batch)
-        if failed:
+        if self._undelivered:
             ctx.recovered()
         ctx.count("component_received_records_total", len(output.batch))
-        ctx.count("component_sent_records_total", sum(out.rows.num_rows for out in output.outgoing))
+        made = sum(out.rows.num_rows for out in output.outgoing)
+        ctx.count("component_sent_records_total", made if self.processors else len(output.batch))
         if output.dead:
             ctx.count("component_dropped_records_total", len(output.dead), reason="dead_letter")
         ctx.progress(len(output.batch))
+
+    async def _watch(self, ctx: Context) -> None:
+        """Say that the sink's peer is gone before the write gives up: its own deadline may be long."""
+        while not self._undelivered:
+            await asyncio.sleep(self.patience_seconds)
+            probe = await self.sink.probe()
+            if probe.ok is False and not self._undelivered:
+                self._undelivered = True
+                name = _SPOKEN.get(probe.name, probe.name)
+                cause = f"{name} at {probe.address} does not answer"
+                self._degraded(ctx, cause, "manage_pipeline.py services status")
+
+    def _degraded(self, ctx: Context, cause: str, next_step: str) -> None:
+        waiting = self.waiting()
+        ctx.degraded(f"{cause}; {waiting}" if waiting else cause, next_step)
 
     async def _pause(self, ctx: Context, seconds: float) -> None:
         """Sleep, but end at once when drain is set. Not by wait_for, which up to 3.11 can lose a cancellation."""

@@ -175,5 +175,5 @@ class Pipeline:
         return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else "no log"
 
     def pid_of(self, component: str) -> int:
-        """Process of one component."""
-        return int(self.status()["components"][component]["pid"])
+        """Process of one component; 0 while it has none."""
+        return int(self.status()["components"][component]["pid"] or 0)

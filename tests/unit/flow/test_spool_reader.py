@@ -300,3 +300,25 @@ async def test_lines_of_a_damaged_segment_are_told_as_a_hole(tmp_path: Path) -> 
     missing = sorted(set(range(100)) - set(found))
     assert told == [(Mark(spool.epoch, missing[0] - 1, 0), Mark(spool.epoch, missing[-1] + 1, 0))]
     await source.close()
+
+
+async def test_lines_that_wait_are_counted_within_an_epoch_and_weighed_beyond_it(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    source = SpoolSource(spool)
+    assert source.waiting() == "", "the spool is not open"
+    await source.open()
+    write(spool, 0, 1200)
+    assert source.waiting() == "1,200 lines wait in the spool"
+    batch = await source.read()
+    assert batch is not None
+    await source.ack(batch)
+    assert source.waiting() == f"{1200 - len(numbers(batch)):,} lines wait in the spool"
+    await source.close()
+    again = make(tmp_path)
+    later = SpoolSource(again)
+    again.open()
+    assert later.waiting() == "", "the cursor is not read yet"
+    await later.open()
+    assert later.waiting() == f"{later.behind_bytes():,} bytes wait in the spool"
+    await later.close()
+    again.close()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from pipeline_orchestrator.errors import NotConnectedError
+from pipeline_orchestrator.errors import EndOfInputError, NotConnectedError
+from pipeline_orchestrator.flow.connector import Probe
 from pipeline_orchestrator.flow.stage import Stage
+from pipeline_orchestrator.record import Batch, Output
 from tests.doubles.context import FakeContext
 
 
@@ -54,3 +58,98 @@ async def test_a_cancellation_at_the_moment_the_pause_ends_is_not_swallowed(tmp_
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ends.closed == 2
+
+
+class OneBatch:
+    """A source of one batch, which ends when that is acknowledged."""
+
+    def __init__(self) -> None:
+        self.given = False
+        self.acknowledged = asyncio.Event()
+
+    async def open(self) -> None:
+        """Nothing to open."""
+
+    async def read(self) -> Batch | None:
+        if not self.given:
+            self.given = True
+            return Batch.empty("log")
+        await self.acknowledged.wait()
+        raise EndOfInputError("one was all")
+
+    async def ack(self, batch: Batch) -> None:
+        self.acknowledged.set()
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class Hanging:
+    """A sink that neither writes nor fails until `answer` is set; `there` is what its peer says when it is probed."""
+
+    def __init__(self, there: bool) -> None:
+        self.there = there
+        self.answer, self.probed = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def open(self) -> None:
+        """Nothing to open."""
+
+    async def write(self, output: Output) -> None:
+        await self.answer.wait()
+
+    async def probe(self) -> Probe:
+        self.probed.release()
+        return Probe("kafka", "h:1", self.there, None)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class Rows(OneBatch):
+    """The same, with three rows."""
+
+    async def read(self) -> Batch | None:
+        batch = await super().read()
+        assert batch is not None
+        return replace(batch, rows=pa.record_batch({"n": [1, 2, 3]}))
+
+
+class Dropping:
+    """A processor that makes nothing of anything."""
+
+    def process(self, batch: Batch) -> Output:
+        return Output(batch=batch)
+
+
+@pytest.mark.parametrize(("processors", "sent"), [([], 3), ([Dropping()], 0)])
+async def test_a_stage_that_only_passes_on_has_sent_what_it_received(
+    tmp_path: Path, processors: list[Dropping], sent: int
+) -> None:
+    sink, ctx = Hanging(True), FakeContext(tmp_path)
+    sink.answer.set()
+    await Stage(Rows(), processors, sink).run(ctx)  # type: ignore[arg-type]  # only what a run calls
+    assert ctx.counts["component_received_records_total"] == 3
+    assert ctx.counts["component_sent_records_total"] == sent
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_write_that_hangs_is_degraded_while_the_peer_does_not_answer(tmp_path: Path, there: bool) -> None:
+    sink, ctx = Hanging(there), FakeContext(tmp_path)
+    stage = Stage(OneBatch(), [], sink, waiting=lambda: "7 lines wait", patience_seconds=0.01)  # type: ignore[arg-type]
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        group.create_task(stage.run(ctx))
+        for _ in range(3 if there else 1):
+            await sink.probed.acquire()
+        assert ctx.cause == (None if there else "Kafka at h:1 does not answer; 7 lines wait")
+        sink.answer.set()
+    assert ctx.cause is None
+
+
+async def test_what_waits_is_told_while_a_peer_cannot_be_opened(tmp_path: Path) -> None:
+    ends, ctx = Away(), FakeContext(tmp_path)
+    stage = Stage(ends, [], ends, waiting=lambda: "7 lines wait")  # type: ignore[arg-type]  # opened and closed only
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        group.create_task(stage.run(ctx))
+        await ends.tried.wait()
+        ctx.drain.set()
+    assert ctx.causes == ["cannot open sink: nobody there; 7 lines wait"]

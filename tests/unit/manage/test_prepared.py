@@ -24,7 +24,7 @@ def test_start_compiles_in_the_foreground_before_the_daemon_exists(
 ) -> None:
     seen = tmp_path / "seen"
     compiler(monkeypatch, f"import pathlib; print('1/1 compiled'); p = pathlib.Path({str(fake_daemon)!r}); "
-             f"pathlib.Path({str(seen)!r}).write_text(str(p.exists()))")  # fmt: skip
+             f"pathlib.Path({str(seen)!r}).write_text(str((p / 'lock').exists()))")  # fmt: skip
     assert cli.main(["start", "--no-validate", "--state-dir", str(fake_daemon)]) == 0
     out, err = capfd.readouterr()
     assert json.loads(out)["started"] is True

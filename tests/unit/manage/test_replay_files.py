@@ -22,7 +22,7 @@ from manage import cli, demo_session, prepared
 prepared.kernels = prepared.redis_server = lambda *_: None
 class Session:
     def __init__(self, *_): pass
-    def run(self): return 41
+    def run(self, _): return 41
 demo_session.DemoSession = Session
 print(cli.main(["demo", "--speed", "10x", "--replay", *sys.argv[1:]]), sorted({"numba", "numpy"} & set(sys.modules)))
 """

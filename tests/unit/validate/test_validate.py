@@ -1,6 +1,5 @@
 import asyncio
 import json
-import os
 import socket
 import ssl
 import subprocess
@@ -14,22 +13,14 @@ import pytest
 
 from config.paths import PROJECT_ROOT
 from config.sections import Settings
-from config.settings import settings_from
+from config.settings import load, settings_from
 from validate import probes
 from validate.check import Check, CheckResult, Verdict
 from validate.checks import config as config_checks
 from validate.checks import infrastructure
-from validate.runner import run_checks, text_lines, write_report
+from validate.runner import all_checks, run_checks, text_lines, write_report
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@pytest.fixture(autouse=True)
-def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("CONFIGURATION_DIRECTORY", str(tmp_path / "project"))
-    for name in [name for name in os.environ if name.startswith("PIPELINE_")]:
-        monkeypatch.delenv(name)
 
 
 @asynccontextmanager
@@ -284,3 +275,54 @@ async def test_an_embedded_redis_without_a_server_to_run_is_found_before_the_sta
     result = await infrastructure.check_redis(settings)
     assert result.verdict is Verdict.FAILED
     assert "apt-get install -y redis-server" in result.next_step
+
+
+WRONG = {
+    "redis": b"-WRONGPASS invalid username-password pair or user is disabled.\r\n",
+    "clickhouse": b"HTTP/1.1 403 Forbidden\r\n\r\nCode: 516. DB::Exception: AUTHENTICATION_FAILED",
+}
+
+
+@pytest.mark.parametrize("name", sorted(WRONG))
+async def test_refused_credentials_lead_to_where_they_were_set(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoken = {"redis": "Redis", "clickhouse": "ClickHouse"}[name]
+    async with serving(saying(WRONG[name])) as port:
+        program = {name: {"port": port}, "services": {"mode": "local"}}
+        monkeypatch.setenv(f"PIPELINE_{name.upper()}__PASSWORD", "hunter2")
+        by_variable = load(program=program)
+        checks = [check for check in all_checks(by_variable.origins) if check.name == name]
+        (result,) = (await run_checks(by_variable.settings, checks)).results
+        assert result.verdict is Verdict.FAILED
+        assert result.message.startswith(f"{spoken} at 127.0.0.1:{port} refuses the credentials (")
+        assert result.next_step == f"correct {name}.password (environment PIPELINE_{name.upper()}__PASSWORD)"
+        assert "hunter2" not in repr(result)
+
+        monkeypatch.delenv(f"PIPELINE_{name.upper()}__PASSWORD")
+        custom = tmp_path / "c.json"
+        custom.write_text(f'{{\n "{name}": {{\n  "password": "hunter2"}}}}')
+        custom.chmod(0o600)
+        by_file = load(config=custom, program=program)
+        checks = [check for check in all_checks(by_file.origins) if check.name == name]
+        (result,) = (await run_checks(by_file.settings, checks)).results
+        assert result.next_step == f"correct {name}.password (project file {custom}:3:3)"
+
+        unknown = [check for check in all_checks() if check.name == name]
+        (result,) = (await run_checks(by_file.settings, unknown)).results
+        assert result.next_step == "manage_pipeline.py config show --origin"
+
+
+async def test_a_password_that_is_wanted_and_not_set_is_asked_for() -> None:
+    async with serving(saying(b"-NOAUTH Authentication required.\r\n")) as port:
+        loaded = load(program={"redis": {"port": port}, "services": {"mode": "local"}})
+        checks = [check for check in all_checks(loaded.origins) if check.name == "redis"]
+        (result,) = (await run_checks(loaded.settings, checks)).results
+    assert result.message.endswith("refuses the credentials (it wants a password, none is set)")
+    assert result.next_step == "set PIPELINE_REDIS__PASSWORD or redis.password_file"
+
+
+async def test_a_redis_that_still_loads_does_not_refuse_the_password() -> None:
+    async with serving(saying(b"-LOADING Redis is loading the dataset in memory\r\n")) as port:
+        found = await ask("redis", settings_at(port, redis={"password": "pw"}))
+    assert not found.ok and not found.refused and found.detail == "it answers LOADING"
