@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from config import keys, paths, secrets, symbols, variables
 from config.document import Document, DocumentError, Place, parse, read
+from config.faults import expected, involved
 from config.masking import secret_spans
 from config.sections import Settings
 
@@ -380,31 +380,8 @@ def _validate(
         for fault in error.errors(include_input=True):
             path: tuple[str | int, ...] = fault["loc"]
             known = next((found for found in winners if found == path[: len(found)]), None)
-            message = _expected(dict(fault), known is not None and keys.all_keys()[known].secret)
+            message = expected(dict(fault), known is not None and keys.all_keys()[known].secret)
             if known is None:  # of several keys: named is the one whose layer outranks the others'
-                path = known = max(_involved(path, message), key=lambda key: layers.index(winners[key]))
+                path = known = max(involved(path, message), key=lambda key: layers.index(winners[key]))
             problems.append(winners[known].problem(path, message))
         return None
-
-
-def _involved(section: tuple[str | int, ...], message: str) -> list[keys.Path]:
-    """The keys of a section that the message names; all of them where it names none."""
-    within = [path for path in keys.all_keys() if path[: len(section)] == section]
-    return [path for path in within if re.search(rf"\b{path[-1]}\b", message)] or within
-
-
-def _expected(fault: Mapping[str, Any], secret: bool) -> str:
-    """`expected ...`: pydantic's sentence in the product's words, with the value unless it is secret."""
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    message = re.sub(r"^(Input|String) should ", "expected ", message).replace("expected be ", "expected ", 1)
-    message = re.sub(r"^expected (?=greater|less)", "expected a value ", message)
-    value = fault.get("input")
-    if secret or _holds_keys(value) or str(fault["type"]) == "value_error":
-        return message
-    shown = json.dumps(value, default=str)
-    return f"{message}, found {shown if len(shown) <= 60 else shown[:57] + '...'}"
-
-
-def _holds_keys(value: Any) -> bool:  # Any: JSON
-    """Whether there is an object in it, whose keys nobody knows."""
-    return isinstance(value, Mapping) or (isinstance(value, list) and any(map(_holds_keys, value)))
