@@ -227,7 +227,7 @@ def _environment(environ: Mapping[str, str], problems: list[Problem]) -> _Layer:
         try:
             value = _from_text(key, environ[name])
         except ValidationError as error:
-            problems.append(Problem(_expected(error.errors()[0], key.secret), key.dotted, where=name))
+            problems.append(Problem(expected(error.errors()[0], key.secret), key.dotted, where=name))
             continue
         except ValueError as error:
             problems.append(Problem(f"not a list: {error}", key.dotted, where=name))
