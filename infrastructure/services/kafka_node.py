@@ -23,7 +23,7 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers={host}:{controller_port}
 listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
+advertised.listeners=PLAINTEXT://{host}:{advertised_port}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
@@ -70,7 +70,10 @@ logger.server.level = info
 
 @dataclass(frozen=True, slots=True)
 class KafkaNode:
-    """A node that lives in `directory`; `jars` and `java` come from jars.py."""
+    """A node that lives in `directory`; `jars` and `java` come from jars.py.
+
+    `advertised_port`: where clients are told to connect, of a proxy before it; 0 = its own.
+    """
 
     directory: Path
     host: str
@@ -78,6 +81,7 @@ class KafkaNode:
     controller_port: int
     jars: Path
     java: str
+    advertised_port: int = 0
 
     @property
     def data(self) -> Path:
@@ -90,6 +94,7 @@ class KafkaNode:
         values = {
             "host": self.host,
             "port": self.port,
+            "advertised_port": self.advertised_port or self.port,
             "controller_port": self.controller_port,
             "data": self.data,
         }

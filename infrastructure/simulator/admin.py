@@ -1,6 +1,8 @@
 """Admin (port 9300, LF): statistics each second, login commands, the upstream link of all ports.
 
-No greeting: S,STATS starts at once. Login commands are answered and nothing is checked.
+No greeting: S,STATS starts at once. Login commands are answered and nothing is checked. `S,SIMULATE LOOKUP` with
+NAME=VALUE,... is no command of IQFeed: it switches limits and faults of the Lookup port while the server runs. Nor is
+`S,SIMULATE FEED` with a fault of fault_kinds.py: all ports misbehave by it. Both are answered with themselves, or E.
 """
 
 from __future__ import annotations
@@ -53,6 +55,8 @@ class AdminSession(Session):
             ),
             "CONNECT": lambda rest: self.feed.set_upstream(True),
             "DISCONNECT": lambda rest: self.feed.set_upstream(False),
+            "SIMULATE LOOKUP": self._simulate_lookup,
+            "SIMULATE FEED": self._simulate_feed,
             "CLIENTSTATS ON": lambda rest: self._stats(True),
             "CLIENTSTATS OFF": lambda rest: self._stats(False),
         }
@@ -65,6 +69,24 @@ class AdminSession(Session):
         wanted = rest.strip().rstrip(",").lower() == "on"
         setattr(self.feed.login, name, wanted)
         self.say(on if wanted else off)
+
+    def _simulate_lookup(self, rest: str) -> None:
+        """A command of the simulator's own: NAME=VALUE of lookup_behaviour, separated by commas."""
+        pairs = [setting.strip().partition("=") for setting in rest.split(",") if setting.strip()]
+        try:
+            self.feed.set_lookup({name: value for name, _, value in pairs})
+        except ValueError as error:
+            self.say(f"E,{error},")
+            return
+        self.say("S,SIMULATE LOOKUP," + rest)
+
+    def _simulate_feed(self, rest: str) -> None:
+        try:
+            self.feed.misbehave(rest)
+        except ValueError as error:
+            self.say(f"E,{error},")
+            return
+        self.say("S,SIMULATE FEED," + rest)
 
     def _stats(self, on: bool) -> None:
         self._client_stats = on

@@ -15,6 +15,7 @@ from infrastructure.simulator.server import Simulator
 from infrastructure.simulator.warm import warm
 
 _IDS_US = 100
+_LINGER_SECONDS = 2.0  # clients take what is on its way, so that what was sent is what they have
 
 
 class Context(Protocol):
@@ -44,8 +45,8 @@ class SimulatorComponent:
     """Runs a server until drain.
 
     Counters: component_sent_records_total (lines taken on Level 1 and 2), simulator_market_lines_total (Q P 7 8 9)
-    and simulator_clock_lines_total (T) among them. Gauges: clients, queued_bytes, flow (held | running | finished),
-    history_trades (kept for the Lookup port), history_trades_dropped (oldest, for want of room).
+    and simulator_clock_lines_total (T) among them. Gauges: clients, queued_bytes, admin_port, flow (held | running |
+    finished), history_trades (kept for the Lookup port), history_trades_dropped (oldest, for want of room).
     A generated market begins its tick ids at the time of day, so that a second run of a day repeats none.
     """
 
@@ -67,6 +68,8 @@ class SimulatorComponent:
             host=config.host,
             behaviour=config.behaviour,
             hold=config.held,
+            seed=config.seed,
+            faults=config.script(),
             sent_log=Path(config.sent_log) if config.sent_log else None,
             event=lambda name, fields: ctx.event("INFO", f"simulator_{name}", **fields),
             on_second=lambda: self._report(ctx),
@@ -78,7 +81,7 @@ class SimulatorComponent:
             await server.run()
         finally:
             stop.cancel()
-            await server.close()
+            await server.close(_LINGER_SECONDS)
             self._report(ctx)
 
     async def _stop_on_drain(self, ctx: Context, server: Simulator) -> None:
@@ -96,6 +99,7 @@ class SimulatorComponent:
         ctx.count("simulator_clock_lines_total", new["clock_lines"])
         ctx.gauge("clients", len(server.feed.sessions))
         ctx.gauge("queued_bytes", server.queued_bytes)
+        ctx.gauge("admin_port", server.addresses["admin"][1])
         ctx.gauge("history_trades", server.feed.history.trades.kept)
         ctx.gauge("history_trades_dropped", server.feed.history.trades.dropped)
         ctx.gauge("flow", "finished" if server.finished else "running" if server.started else "held")

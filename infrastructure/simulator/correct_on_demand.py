@@ -2,7 +2,7 @@
 
 A share `rate` of all trades is deleted by an `X` line (live layout) once the market is DELAY_US past the trade; every
 second one is replaced by an `I` line (documented layout, which has the time) one cent dearer. Which ones follows from
-the seed, so the same trades give the same corrections. The Lookup port's history stays as it was.
+the seed, so the same trades give the same corrections. History is corrected the same way (history_trades).
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from typing import Final
 import numpy as np
 
 from infrastructure.simulator import columns as c
-from infrastructure.simulator.corrections import DELETE, DOCUMENTED, INSERT, LIVE, CorrectedTrade, correction_line
+from infrastructure.simulator.corrections import (
+    DELETE,
+    DOCUMENTED,
+    INSERT,
+    LIVE,
+    CorrectedTrade,
+    Correction,
+    correction,
+)
 from infrastructure.simulator.market import Int64s, Names, Rows
 
 DELAY_US: Final = 3_000_000
@@ -38,7 +46,7 @@ class Corrector:
         if not level1.shape[0]:
             return rows
         now = int(level1[:, c.TIME].max())
-        told: list[tuple[int, str]] = []
+        told: list[Correction] = []
         while self._due and self._due[0][1].time_us + DELAY_US <= now:
             told += self._lines(*self._due.popleft())
         trades = level1[level1[:, c.KIND] == c.TRADE]
@@ -59,10 +67,10 @@ class Corrector:
             basis=int(row[c.CONTENTS]) & (c.HAS_LAST | c.HAS_EXTENDED | c.HAS_OTHER),
         )
 
-    def _lines(self, symbol: int, trade: CorrectedTrade) -> list[tuple[int, str]]:
+    def _lines(self, symbol: int, trade: CorrectedTrade) -> list[Correction]:
         self._taken += 1
-        lines = [(symbol, correction_line(DELETE, trade, LIVE))]
+        lines = [correction(symbol, DELETE, trade, LIVE)]
         if self._taken % 2 == 0:
             new = replace(trade, price=trade.price + CENT, tick_id=NEW_TICKS + self._taken)
-            lines.append((symbol, correction_line(INSERT, new, DOCUMENTED)))
+            lines.append(correction(symbol, INSERT, new, DOCUMENTED))
         return lines

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from infrastructure.simulator import columns as c
 
@@ -33,6 +33,20 @@ class CorrectedTrade:
     conditions: int  # index in columns.CONDITIONS
     center: int
     basis: int
+
+
+class Correction(NamedTuple):
+    """One correction as it is told (`line`) and as history takes it; `symbol` is an index of the market's names."""
+
+    symbol: int
+    line: str
+    letter: str
+    trade: CorrectedTrade
+
+
+def correction(symbol: int, letter: str, trade: CorrectedTrade, layout: str) -> Correction:
+    """A correction with its line. Raises ValueError as correction_line does."""
+    return Correction(symbol, correction_line(letter, trade, layout), letter, trade)
 
 
 def correction_line(letter: str, trade: CorrectedTrade, layout: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import date
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,8 @@ from infrastructure.simulator.replay import ReplayMarket
 from infrastructure.simulator.scenario_market import ScenarioMarket
 
 MOST_SECONDS: Final = 24 * 3600
-_START_US: Final = midnight_us(date(2024, 3, 7)) + 10 * 3600 * SECOND_US  # no figure depends on it
+_START: Final = datetime(2024, 3, 7, 10)  # a whole second, and the same at each call; Eastern
+_START_US: Final = midnight_us(_START.date()) + _START.hour * 3600 * SECOND_US
 
 
 def describe(config: SimulatorConfig, recorded: Path | None, seconds: float) -> dict[str, Any]:  # Any: JSON
@@ -53,7 +54,7 @@ def _market(config: SimulatorConfig) -> tuple[Walkable, str]:
             config.symbols, rate=config.rate, seed=config.seed, limit=config.lines, start_us=_START_US
         )
         return market, f"generated at {config.rate:g} lines/s, seed {config.seed}"
-    made = config.market()
+    made = config.market(_START)
     if isinstance(made, ScenarioMarket):
         return made, f"scenario {Path(config.scenario).stem}, seed {config.seed}"
     if isinstance(made, ReplayMarket):

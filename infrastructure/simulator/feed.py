@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -51,6 +51,7 @@ class Behaviour:
     clear_depth_seconds: float = 0.0  # clear and resend every watched book each so many seconds; 0 = never
     old_depth_watch: bool = True  # w<SYM>, r<SYM> work beside WOR and WPL
     empty_delete_time: bool = False  # a participant's 5 carries no time
+    summary_at_day_roll: bool = True  # a new P for every watch once the market's date is another one
 
 
 class Scratch:
@@ -82,6 +83,7 @@ class Feed:
     login: Login = field(default_factory=Login)
     scratch: Scratch = field(default_factory=Scratch)
     started: datetime = field(default_factory=lambda: datetime.now().astimezone())
+    misbehave: Callable[[str], None] = lambda text: None  # begin a fault (fault_kinds.py); raises ConfigError
     watched_ns: int = 0  # monotonic time of the newest watch command
     history_requests: int = 0  # taken so far, over all connections
     history: MarketHistory = field(init=False)
@@ -145,6 +147,15 @@ class Feed:
     def depth_rows(self, level2: Int64s, levels: int) -> Int64s:
         """The depth rows of the newest batch cut to `levels`."""
         return self._cuts[levels] if levels else level2
+
+    def set_lookup(self, given: Mapping[str, str]) -> None:
+        """Change limits and faults of the Lookup port from the next request on. Raises ValueError."""
+        if "history_bytes" in given:
+            raise ValueError("history_bytes can be set at the start only")
+        lookup = LookupBehaviour.from_mapping(given, self.behaviour.lookup)
+        self.behaviour = replace(self.behaviour, lookup=lookup)
+        if "requests_per_second" in given:
+            self.credits = Credits(lookup.requests_per_second)
 
     def set_upstream(self, up: bool) -> None:
         """Bring the link to the data source up or down for all clients."""

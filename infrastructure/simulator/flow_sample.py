@@ -1,7 +1,8 @@
 """What a market does with one symbol over a stretch of market time, as arrays: generated, scenario and replay alike.
 
 No server and no wall clock: the market is walked second by second, as fast as it can be. The book is looked at where
-each whole second of market time ends; events are taken as the lines are stamped.
+each whole second of market time ends. Events of a generated market have the stamps of their lines; those of a
+recorded day the times of its files, because the lines of a replay are raised where stamps would not rise.
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ class FlowSample:
     """One symbol. Times in microseconds of a clock that never goes back, prices in 1e-4 dollars, sizes in shares.
 
     `books[k]` belongs to second k: best bid, best ask (0 = none), shares at the best level and over the best five, each
-    the mean of both sides. `signs` are +1 (buyer took) and -1.
+    the mean of both sides. `trade_moments` are equal for trades that happened as one. `signs` are +1 (buyer took) and
+    -1.
     """
 
     symbol: str
     seconds: int
     books: Floats
     depth_times: Int64s
-    trade_times: Int64s
+    trade_moments: Int64s
     trade_sizes: Int64s
     signs: Int64s
     level_sets: int
@@ -53,7 +55,7 @@ def sample(market: Walkable, seconds: int, symbol: int = 0) -> FlowSample:
     depth: list[Int64s] = []
     trades: list[Int64s] = []
     counts = {c.LEVEL_SET: 0, c.LEVEL_DELETE: 0, c.QUOTE: 0}
-    corrections = 0
+    corrections = made = 0
     for batches in _seconds(market, seconds):
         for rows, shift in batches:
             level1 = rows.level1[rows.level1[:, c.SYM] == symbol]
@@ -61,11 +63,16 @@ def sample(market: Walkable, seconds: int, symbol: int = 0) -> FlowSample:
             for table, kinds in ((level1, (c.QUOTE,)), (level2, (c.LEVEL_SET, c.LEVEL_DELETE))):
                 for kind in kinds:
                     counts[kind] += int(np.count_nonzero(table[:, c.KIND] == kind))
-            depth.append(level2[:, c.TIME] - shift)
             traded = level1[level1[:, c.KIND] == c.TRADE]
-            taken = np.stack([traded[:, c.RECENT_TIME] - shift, traded[:, c.RECENT_SIZE], traded[:, c.AGGRESSOR]], 1)
-            trades.append(taken)
-            corrections += sum(1 for which, _ in rows.corrections if which == symbol)
+            if isinstance(market, ReplayMarket):
+                depth.append(market.own_ns(symbol, level2[:, c.SRC]) // 1000)
+                moments = market.own_ns(symbol, traded[:, c.SRC])
+            else:
+                depth.append(level2[:, c.TIME] - shift)
+                moments = np.arange(made, made + len(traded))  # the kernels make one trade of a market order
+            made += len(traded)
+            trades.append(np.stack([moments, traded[:, c.RECENT_SIZE], traded[:, c.AGGRESSOR]], 1))
+            corrections += sum(1 for each in rows.corrections if each.symbol == symbol)
         books.append(_book(market, symbol))
     all_trades = np.concatenate(trades) if trades else np.zeros((0, 3), dtype=np.int64)
     return FlowSample(
@@ -73,7 +80,7 @@ def sample(market: Walkable, seconds: int, symbol: int = 0) -> FlowSample:
         seconds=len(books),
         books=np.array(books, dtype=np.float64).reshape(-1, 4),
         depth_times=np.concatenate(depth) if depth else np.zeros(0, dtype=np.int64),
-        trade_times=all_trades[:, 0],
+        trade_moments=all_trades[:, 0],
         trade_sizes=all_trades[:, 1],
         signs=np.where(all_trades[:, 2] == BUYER, 1, -1).astype(np.int64),
         level_sets=counts[c.LEVEL_SET],

@@ -45,7 +45,7 @@ def figures(flow: FlowSample) -> dict[str, Figure]:
     quoted = (bid > 0) & (ask > 0)
     spread = (ask - bid)[quoted] / TICK
     arrivals = np.diff(acts(flow.depth_times)).astype(np.float64)
-    signs = order_signs(flow.trade_times, flow.signs)
+    signs = order_signs(flow.trade_moments, flow.signs)
     sizes = flow.trade_sizes.astype(np.float64)
     trades = sizes.size
     lines = flow.level_sets + flow.level_deletes + flow.quotes + trades
@@ -103,11 +103,14 @@ def acts(times: Int64s) -> Int64s:
     return begins
 
 
-def order_signs(times: Int64s, signs: Int64s) -> Int64s:
-    """Signs of market orders: trades of one side stamped at most one microsecond apart are one order's."""
-    if not times.size:
+def order_signs(moments: Int64s, signs: Int64s) -> Int64s:
+    """Signs of market orders: successive trades of one side at one moment are one order's.
+
+    The moment of a recorded execution is its time in the vendor's file, to the nanosecond.
+    """
+    if not moments.size:
         return signs
-    kept: Int64s = signs[np.concatenate([[True], (np.diff(times) > 1) | (np.diff(signs) != 0)])]
+    kept: Int64s = signs[np.concatenate([[True], (np.diff(moments) != 0) | (np.diff(signs) != 0)])]
     return kept
 
 

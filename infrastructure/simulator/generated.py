@@ -66,6 +66,7 @@ class GeneratedMarket:
         self._stamps: Int64s = np.full((n, 2), self._start_us, dtype=np.int64)
         self.book_times: Int64s = self._stamps[:, 1]
         self._days: Int64s = np.full(n, self._start_us // c.DAY_US, dtype=np.int64)
+        self._day = self._start_us // c.DAY_US
         self._ticks: Int64s = np.full((n, kernel.CENTERS.size), first_tick_id - 1, dtype=np.int64)
         first_second = -(-self._start_us // c.SECOND_US) * c.SECOND_US
         self._clock: Int64s = np.array([first_second, 0], dtype=np.int64)
@@ -168,8 +169,18 @@ class GeneratedMarket:
         # Seconds that no later line can be older than; lines come up to one jitter before their time.
         return self._clock_rows(self._now_us(now_ns) - int(min(step, _JITTER_US)) - 1)
 
+    def _roll(self) -> None:
+        """A new day for symbols in which nothing happened since: no later row is older than the clock's second."""
+        day = self.second_us // c.DAY_US
+        for symbol in np.flatnonzero(self._days < day):
+            kernel.roll_day(self.state[symbol], self._ticks[symbol])
+            self._days[symbol] = day
+
     def _clock_rows(self, until_us: int) -> Rows:
         kernel.put_clock_rows(self._rows1, self._rows2, self._rows3, self._at, self._clock, until_us)
+        if self.second_us // c.DAY_US > self._day:
+            self._day = self.second_us // c.DAY_US
+            self._roll()
         n1, n2, n3, _ = self._at.tolist()
         return Rows(self._rows1[:n1], self._rows2[:n2], self._rows3[:n3])
 

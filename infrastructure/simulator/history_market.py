@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from infrastructure.simulator import columns as c
+from infrastructure.simulator.corrections import DELETE, Correction
 from infrastructure.simulator.history_days import DayHistory
 from infrastructure.simulator.history_trades import TradeHistory, packed
 from infrastructure.simulator.market import Int64s
@@ -26,6 +27,13 @@ class MarketHistory:
     def nbytes(self) -> int:
         """Bytes of a full history."""
         return self.trades.nbytes + self.days.nbytes
+
+    def correct(self, correction: Correction) -> None:
+        """Delete or insert a trade, for ticks and interval bars; daily bars keep counting what came live."""
+        if correction.letter == DELETE:
+            self.trades.delete(correction.symbol, correction.trade)
+        else:
+            self.trades.insert(correction.symbol, correction.trade)
 
     def take(self, level1: Int64s) -> None:
         """Keep the trades among the Level 1 rows of a batch."""

@@ -5,18 +5,24 @@ runs from the server's start, so trades exist before the first client connects, 
 down. A held or unpaced flow makes (and so keeps) none before somebody watches. A row holds what the line shows: the
 same TickID, total volume, time, price, size, bid, ask, basis, market center, conditions, aggressor and day code.
 
+A correction takes its trade out or puts one in at the trade's time, as vendors correct history. Total volumes of other
+trades stay as they were told live, and an inserted trade has that of the trade before it and no quote: no source shows
+what the vendor does with them.
+
 Bounded: rows lie in a ring of BYTES_PER_TRADE bytes each. When it is full the oldest trade of all symbols goes,
 counted in `dropped`: a busy symbol shortens the history of quiet ones.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from infrastructure.simulator import columns as c
+from infrastructure.simulator.corrections import CorrectedTrade
 from infrastructure.simulator.market import Int64s
 
 # Columns of the ring and of every answer taken from it. Prices 1e-4 dollars, times as in columns.py, 0 = no quote.
@@ -44,6 +50,7 @@ _FROM: Final = (
     (TICK_ID, c.TICK_ID),
 )
 BYTES_PER_TRADE: Final = COLUMNS * 8 + 4
+_DELETED: Final = -1  # symbol of a place whose trade was taken out
 
 
 class TradeHistory:
@@ -53,6 +60,7 @@ class TradeHistory:
         self.capacity = max(1, limit_bytes // BYTES_PER_TRADE)
         self.taken = 0  # trades ever taken
         self.newest_us = 0
+        self._inserted = False  # rows may lie out of the order of time
         self._rows: Int64s = np.empty((COLUMNS, self.capacity), dtype=np.int64)
         self._symbols: npt.NDArray[np.int32] = np.empty(self.capacity, dtype=np.int32)
 
@@ -88,7 +96,29 @@ class TradeHistory:
         start = self.taken % self.capacity if self.dropped else 0
         older = start + np.flatnonzero(self._symbols[start : self.kept] == symbol)
         newer = np.flatnonzero(self._symbols[:start] == symbol)
-        return np.concatenate([older, newer])
+        found = np.concatenate([older, newer])
+        return found[np.argsort(self._rows[TIME].take(found), kind="stable")] if self._inserted else found
+
+    def delete(self, symbol: int, trade: CorrectedTrade) -> bool:
+        """Take a trade out; False where it is not kept (any more)."""
+        places = self.places(symbol)
+        at = self.at(places)
+        same = (at[TIME] == trade.time_us) & (at[TICK_ID] == trade.tick_id) & (at[MARKS] >> 32 == trade.center)
+        self._symbols[places[same]] = _DELETED
+        return bool(same.any())
+
+    def insert(self, symbol: int, trade: CorrectedTrade) -> None:
+        """Put a trade in, behind those of the same time."""
+        before = self.at(self.places(symbol))
+        day = trade.time_us // c.DAY_US
+        earlier = before[TOTAL][(before[TIME] <= trade.time_us) & (before[DAY] == day)]
+        of_month = datetime.fromtimestamp(trade.time_us // c.SECOND_US, tz=UTC).day
+        row = np.zeros((COLUMNS, 1), dtype=np.int64)
+        row[[TIME, PRICE, SIZE, TICK_ID, DAY], 0] = trade.time_us, trade.price, trade.size, trade.tick_id, day
+        row[TOTAL] = earlier[-1] if earlier.size else 0
+        row[MARKS] = (trade.center << 32) | (trade.conditions << 24) | (of_month << 16) | trade.basis
+        self._inserted = True
+        self.take(np.array([symbol], dtype=np.int64), row)
 
     def column(self, column: int, places: Int64s) -> Int64s:
         """One column of the trades at some places."""

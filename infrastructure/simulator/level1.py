@@ -8,9 +8,10 @@ from typing import ClassVar, Final
 import numpy as np
 
 from infrastructure.simulator import bulletins, fields, render
+from infrastructure.simulator.bulletins import Bulletins
 from infrastructure.simulator.connection import Connection
 from infrastructure.simulator.feed import VERSION, Feed
-from infrastructure.simulator.fundamentals import fundamental_line
+from infrastructure.simulator.fundamentals import field_names, fundamental_line
 from infrastructure.simulator.market import Int64s, Rows
 from infrastructure.simulator.session import NO_PROTOCOL, SYNTAX_ERROR, Session
 from infrastructure.simulator.stats import stats_line
@@ -22,7 +23,7 @@ _WATCH = {"w": _ALL, "t": _TRADES}
 
 
 class Level1Session(Session):
-    """See the module. News and regional quotes come once, on demand; log levels are accepted and give nothing."""
+    """See the module. News and regional quotes come on demand and go on (bulletins.py); log levels give nothing."""
 
     stats_type: ClassVar[int] = 1
     streams: ClassVar[bool] = True
@@ -31,6 +32,9 @@ class Level1Session(Session):
         super().__init__(feed, connection, number)
         self._watch = np.zeros(len(feed.names.symbols), dtype=np.uint8)
         self._nothing = np.zeros_like(self._watch)
+        self._silent: set[int] = set()
+        self.regional = np.zeros_like(self._watch)  # symbols of REGON
+        self.news = False
         self._count = 0
         self._known = fields.FIELDS
         self._set_layout(fields.DEFAULT_FIELDS)
@@ -71,15 +75,15 @@ class Level1Session(Session):
             "REQUEST CURRENT UPDATE FIELDNAMES": self._say_layout,
             "REQUEST ALL UPDATE FIELDNAMES": lambda rest: self.say("S,UPDATE FIELDNAMES," + ",".join(self._known)),
             "REQUEST FUNDAMENTAL FIELDNAMES": lambda rest: self.say(
-                "S,FUNDAMENTAL FIELDNAMES," + fields.FUNDAMENTAL_FIELDS
+                "S,FUNDAMENTAL FIELDNAMES," + ",".join(field_names(self.protocol))
             ),
             "REQUEST WATCHES": self._say_watches,
             "UNWATCH ALL": lambda rest: self._unwatch_all(),
             "REQUEST STATS": lambda rest: self.say(stats_line(self.feed)),
             "REGON": self._regional,
-            "REGOFF": lambda rest: None,
+            "REGOFF": self._regional_off,
             "NEWSON": self._news,
-            "NEWSOFF": lambda rest: None,
+            "NEWSOFF": lambda rest: setattr(self, "news", False),
             "SET LOG LEVELS": lambda rest: self.say("S,CURRENT LOG LEVELS," + rest),
             "CONNECT": lambda rest: self.feed.set_upstream(True),
             "DISCONNECT": lambda rest: self.feed.set_upstream(False),
@@ -87,11 +91,34 @@ class Level1Session(Session):
 
     def deliver(self, rows: Rows) -> None:
         if self.feed.connected and self.protocol >= CORRECTIONS_SINCE:
-            for symbol, line in rows.corrections:
-                if self._watch[symbol]:
-                    self.say(line, symbol)
+            for correction in rows.corrections:
+                if self._watch[correction.symbol]:
+                    self.say(correction.line, correction.symbol)
         if rows.level1.shape[0]:
-            self._send(rows.level1, self._watch if self.feed.connected else self._nothing)
+            self._send(rows.level1, self._heard() if self.feed.connected else self._nothing)
+
+    def silence(self, symbol: str) -> None:
+        """No more changes of a symbol, without a word, until it is watched anew."""
+        index = self.symbol(symbol)
+        if index >= 0 and self._watch[index]:
+            self._silent.add(index)
+
+    def _heard(self) -> render.Bytes:
+        if not self._silent:
+            return self._watch
+        heard = self._watch.copy()
+        heard[list(self._silent)] = _NONE
+        return heard
+
+    def tell(self, bulletins: Bulletins) -> None:
+        """Send what of the newest headlines and regional quotes was asked for."""
+        if not self.feed.connected:
+            return
+        for line in bulletins.news if self.news else ():
+            self.say(line)
+        for symbol, line in bulletins.regional:
+            if self.regional[symbol]:
+                self.say(line, symbol)
 
     def upstream(self, up: bool) -> None:
         self.say_upstream()
@@ -100,6 +127,13 @@ class Level1Session(Session):
         if up:
             for symbol in np.flatnonzero(self._watch):
                 self._summary(int(symbol))
+
+    def day_rolled(self) -> None:
+        """P again for every watched symbol: its volume counts from 0, high, low and open are empty."""
+        if not self.feed.connected:
+            return
+        for symbol in np.flatnonzero(self._watch):
+            self._send(self.feed.summaries.level1(int(symbol)), self._watch)
 
     def close(self) -> None:
         self._unwatch_all()
@@ -118,10 +152,13 @@ class Level1Session(Session):
                 return
             self._count += 1
         self._watch[symbol] = mode
+        self._silent.discard(symbol)
         self._summary(symbol)
 
     def _end(self, symbol: int) -> None:
         self._watch[symbol] = _NONE
+        self._silent.discard(symbol)
+        self.regional[symbol] = 0
         self._count -= 1
         self.feed.drop_watch(symbol)
 
@@ -134,7 +171,8 @@ class Level1Session(Session):
         if not self.feed.connected:
             return
         self.say_clock_first()
-        self.say(fundamental_line(self.feed.names.symbols[symbol], self.feed.market.state[symbol]), symbol)
+        state = self.feed.market.state[symbol]
+        self.say(fundamental_line(self.feed.names.symbols[symbol], state, self.protocol), symbol)
         self._send(self.feed.summaries.level1(symbol), self._watch)
 
     def _send(self, table: Int64s, watch: render.Bytes) -> None:
@@ -153,15 +191,24 @@ class Level1Session(Session):
         self._fields, self._layout = names, fields.compiled(names, self._known)
 
     def _news(self, rest: str) -> None:
+        self.news = True
         if self.feed.connected:
             for line in bulletins.headlines(self.feed.names.symbols, self.feed.market.second_us):
                 self.say(line)
 
     def _regional(self, rest: str) -> None:
         symbol = self.symbol(rest.removesuffix(","))
-        if symbol >= 0 and self.feed.connected:
+        if symbol < 0:
+            return
+        self.regional[symbol] = 1
+        if self.feed.connected:
             for line in bulletins.regional_lines(self.feed.names.symbols[symbol], self.feed.market.state[symbol]):
                 self.say(line, symbol)
+
+    def _regional_off(self, rest: str) -> None:
+        symbol = self.symbol(rest.removesuffix(","))
+        if symbol >= 0:
+            self.regional[symbol] = 0
 
     def _say_layout(self, rest: str) -> None:
         self.say("S,CURRENT UPDATE FIELDNAMES," + ",".join(self._fields))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,6 +17,8 @@ ERRORS: Final = {
     "parameters": "Invalid number of parameters.",
     "unauthorized": "Unauthorized user ID.",
     "too_many": "Too many simultaneous history requests",
+    "history_away": "Could not connect to History socket.",
+    "symbols_away": "Could not connect to SymbolLookup socket.",
 }
 
 
@@ -36,6 +38,7 @@ class LookupBehaviour:
     tick_days_in_session: int = 8  # ... and on weekdays from 09:30 to 16:30 Eastern
     end_inclusive: bool = True  # a trade stamped within the End second (or EndFilter's) is inside
     label_begin: bool = True  # stamp of interval bars where the request leaves LabelAtBeginning out
+    needs_upstream: bool = True  # while the upstream link is down every request is answered with an error
     interleave: bool = False  # batches of several requests of one connection alternate
     lag_seconds: float = 0.0  # trades appear in history so much later than live
     holes: tuple[str, ...] = ()
@@ -59,15 +62,18 @@ class LookupBehaviour:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be 0 or more")
 
     @classmethod
-    def from_mapping(cls, given: Mapping[str, Any]) -> LookupBehaviour:  # Any: parsed JSON, or text
-        """From values by name; text is read by the type of the field. Raises ValueError naming the bad one."""
+    def from_mapping(cls, given: Mapping[str, Any], base: LookupBehaviour | None = None) -> LookupBehaviour:
+        """`base` (all defaults) with other values, parsed JSON or text that is read by the type of the field.
+
+        Raises ValueError naming the bad one.
+        """
         kinds = {each.name: type(each.default) for each in fields(cls)}
         values: dict[str, Any] = {}  # Any: values of the fields
         for name, value in given.items():
             if name not in kinds:
                 raise ValueError(f"unknown lookup setting {name!r}; known: {', '.join(kinds)}")
             values[name] = _value(name, value, kinds[name])
-        return cls(**values)
+        return replace(base or cls(), **values)
 
 
 def hole_bounds(text: str) -> tuple[int, int, bool]:

@@ -20,6 +20,8 @@ _DAY_US: Final = 86_400_000_000
 _SECOND_US: Final = 1_000_000
 # put_date's forms and what they are for stand in render.
 _DASHED: Final = 2
+assert list(range(b.HIGH, b.HIGH + 4)) == [b.HIGH, b.LOW, b.OPEN, b.CLOSE], "see _put_prices"
+assert list(range(d.HIGH, d.HIGH + 4)) == [d.HIGH, d.LOW, d.OPEN, d.CLOSE], "see _put_prices"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Dialect:
     """What a protocol version changes in the answers. `version` "" = no protocol was set."""
 
     version: str
-    tags: bool = False  # LH, LM, LS after the request id
+    tags: bool = False  # LH or LS after the request id
     fraction: int = 6  # digits of a second in tick stamps
     who: bool = False  # ticks end with aggressor and day code
     partial: bool = False  # daily bars hold today's unless told otherwise
@@ -71,6 +73,21 @@ def _put_next_price(out: Bytes, pos: int, value: int) -> int:
 
 
 @njit(cache=True, error_model="numpy")
+def _put_prefix(out: Bytes, pos: int, prefix: Bytes) -> int:
+    for k in range(prefix.size):
+        out[pos + k] = prefix[k]
+    return pos + int(prefix.size)
+
+
+@njit(cache=True, error_model="numpy")
+def _put_prices(out: Bytes, pos: int, row: Int64s, high: int) -> int:
+    """High, low, open and close, which stand side by side in every kind of bar."""
+    for column in range(high, high + 4):
+        pos = _put_next_price(out, pos, row[column])
+    return pos
+
+
+@njit(cache=True, error_model="numpy")
 def _put_stamp(out: Bytes, pos: int, time: int, fraction: int) -> int:
     pos = put_date(out, pos, time, _DASHED)
     out[pos] = 32
@@ -103,9 +120,7 @@ def render_ticks(
             return i, lines, pos
         row = rows[i]
         marks = row[t.MARKS]
-        for k in range(prefix.size):
-            out[pos + k] = prefix[k]
-        pos = _put_stamp(out, pos + prefix.size, row[t.TIME], fraction)
+        pos = _put_stamp(out, _put_prefix(out, pos, prefix), row[t.TIME], fraction)
         pos = _put_next_price(out, pos, row[t.PRICE])
         pos = _put_next_int(out, pos, row[t.SIZE])
         pos = _put_next_int(out, pos, row[t.TOTAL])
@@ -142,11 +157,8 @@ def render_intervals(
         if pos + ROW_BYTES + prefix.size > out.size or lines == ends.size:
             return i, lines, pos
         row = rows[i]
-        for k in range(prefix.size):
-            out[pos + k] = prefix[k]
-        pos = _put_stamp(out, pos + prefix.size, row[b.BEGIN] if label_begin else row[b.END], 0)
-        for column in (b.HIGH, b.LOW, b.OPEN, b.CLOSE):
-            pos = _put_next_price(out, pos, row[column])
+        pos = _put_stamp(out, _put_prefix(out, pos, prefix), row[b.BEGIN] if label_begin else row[b.END], 0)
+        pos = _put_prices(out, pos, row, b.HIGH)
         pos = _put_next_int(out, pos, row[b.BAR_TOTAL])
         pos = _put_next_int(out, pos, row[b.PERIOD])
         if not plain:
@@ -167,15 +179,12 @@ def render_days(
         if pos + ROW_BYTES + prefix.size > out.size or lines == ends.size:
             return i, lines, pos
         row = rows[i]
-        for k in range(prefix.size):
-            out[pos + k] = prefix[k]
-        pos += prefix.size
+        pos = _put_prefix(out, pos, prefix)
         if clock_us >= 0:
             pos = _put_stamp(out, pos, row[d.DAY_STAMP] * _DAY_US + clock_us, 0)
         else:
             pos = put_date(out, pos, row[d.DAY_STAMP] * _DAY_US, _DASHED)
-        for column in (d.HIGH, d.LOW, d.OPEN, d.CLOSE):
-            pos = _put_next_price(out, pos, row[column])
+        pos = _put_prices(out, pos, row, d.HIGH)
         pos = _put_next_int(out, pos, row[d.VOLUME])
         pos = _put_next_int(out, pos, 0)  # open interest
         pos = _put_line_end(out, pos)

@@ -3,7 +3,8 @@
 Requests of one connection are answered one after the other in their order (`interleave`: side by side), those of
 different connections side by side. A history request costs a credit of the account when it arrives; its rows are
 chosen when its turn comes. DatapointsPerSend rows go to the socket at a time, and the next ones when the client has
-taken most of them. A lost upstream link changes nothing here: a market goes on, and history holds what live missed.
+taken most of them. While the upstream link is down requests are refused (`needs_upstream`), what is under way ends as
+usual; the market goes on, and afterwards history holds what live missed.
 """
 
 from __future__ import annotations
@@ -63,9 +64,11 @@ class LookupSession(Session):
         elif command in lookup_tables.COMMANDS:
             request_id = fields[0].strip() if fields else ""
             rows = lookup_tables.table_rows(command, groups=not self._dialect.plain)
-            self._begin(self._answer_rows(request_id, "LM,", rows))
+            self._begin(self._answer_rows(request_id, rows))
         elif command == "SBF":
             self._search(fields)
+        elif command in lookup_tables.INDUSTRIES:
+            self._search_industry(command, fields)
         else:
             self._begin(self._refuse("", ERRORS["syntax"]))
 
@@ -126,7 +129,19 @@ class LookupSession(Session):
         except ValueError as error:
             self._begin(self._refuse(request_id, str(error)))
             return
-        self._begin(self._answer_rows(request_id, "LS,", rows))
+        self._begin(self._answer_rows(request_id, rows))
+
+    def _search_industry(self, command: str, fields: list[str]) -> None:
+        request_id = fields[1].strip() if len(fields) > 1 else ""
+        if not 1 <= len(fields) <= 3:
+            self._begin(self._refuse(request_id, ERRORS["parameters"]))
+            return
+        try:
+            rows = lookup_tables.of_industry(command, fields[0], self.feed.names.symbols)
+        except ValueError as error:
+            self._begin(self._refuse(request_id, str(error)))
+            return
+        self._begin(self._answer_rows(request_id, rows))
 
     async def _refuse(self, request_id: str, text: str) -> None:
         async with self._turn:
@@ -136,12 +151,19 @@ class LookupSession(Session):
         self.say(f"{_before(request_id)}E,{text},")
         self.say(f"{_before(request_id)}{END}")
 
-    async def _answer_rows(self, request_id: str, tag: str, rows: list[str]) -> None:
+    @property
+    def _away(self) -> bool:
+        return self._behaviour.needs_upstream and not self.feed.connected
+
+    async def _answer_rows(self, request_id: str, rows: list[str]) -> None:
         async with self._turn:
+            if self._away:
+                self._say_error(request_id, ERRORS["symbols_away"])
+                return
             if not rows:
                 self._say_error(request_id, ERRORS["no_data"])
                 return
-            prefix = _before(request_id) + (tag if self._dialect.tags else "")
+            prefix = _before(request_id) + ("LS," if self._dialect.tags else "")
             for row in rows:
                 await self._room()
                 self.say(prefix + row)
@@ -157,6 +179,9 @@ class LookupSession(Session):
     async def _send_history(self, request: Request, *, faulty: bool) -> None:
         behaviour, dialect = self._behaviour, self._dialect
         await asyncio.sleep(behaviour.delay_seconds)
+        if self._away:
+            self._say_error(request.id, ERRORS["history_away"])
+            return
         rows = answer(
             request, self.feed.history, self.symbol(request.symbol), self.feed.market.second_us, behaviour,
             partial=dialect.partial, qualified_only=dialect.plain,

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infrastructure.simulator import columns as c
+from infrastructure.simulator.corrections import Correction
 from infrastructure.simulator.render import Bytes, byte_rows
 
 Int64s = npt.NDArray[np.int64]
@@ -47,14 +48,14 @@ class Rows:
 
     `level2` and `orders` are the same depth by price level and by order; each has every clock row.
 
-    `corrections` are (symbol, `C` line) and come before all rows. `reset` names symbols whose depth begins anew with
+    `corrections` come before all rows. `reset` names symbols whose depth begins anew with
     this batch: watchers are told to clear it and get its state after the batch, so no depth row of theirs is in it.
     """
 
     level1: Int64s
     level2: Int64s
     orders: Int64s = field(default_factory=lambda: np.zeros((0, c.LEVEL2_COLUMNS), dtype=np.int64))
-    corrections: tuple[tuple[int, str], ...] = field(default=(), kw_only=True)
+    corrections: tuple[Correction, ...] = field(default=(), kw_only=True)
     reset: tuple[int, ...] = field(default=(), kw_only=True)
 
     def __bool__(self) -> bool:

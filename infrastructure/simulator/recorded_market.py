@@ -19,7 +19,8 @@ from infrastructure.simulator.eastern import clock_text
 from infrastructure.simulator.fields import DEFAULT_FIELDS
 from infrastructure.simulator.market import BATCH_LINES, Books, Int64s, Names, ReadyRows, Rows
 from infrastructure.simulator.recorded_lines import COLUMNS, line_table, symbols_in
-from infrastructure.simulator.recording_file import Piece, RecordingError, declared, facts, pieces
+from infrastructure.simulator.recording_file import Piece, declared, facts, pieces
+from infrastructure.simulator.recording_sources import RecordingError, Sources, sources
 from infrastructure.simulator.render import Bytes
 
 LINE_ENDS: Final = {"level1": b"\n", "level2": b"\r\n"}
@@ -27,43 +28,48 @@ SECOND_NS: Final = 1_000_000_000
 _NOTHING: Final = np.zeros((0, COLUMNS), dtype=np.int64)
 
 
-def watched_symbols(path: Path) -> tuple[str, ...]:
+def watched_symbols(played: Path | Sources) -> tuple[str, ...]:
     """Symbols that the reader of a recording subscribed to; where it noted none, those its lines are about.
 
     Reads the whole file. Raises RecordingError, OSError.
     """
-    found = {fact.symbol.upper() for fact in facts(path) if fact.kind == "subscribed" and fact.symbol}
+    found = {fact.symbol.upper() for fact in facts(played) if fact.kind == "subscribed" and fact.symbol}
     if not found:
-        for piece in pieces(path):
+        for piece in pieces(played):
             found |= {name.decode("latin-1") for name in symbols_in(np.frombuffer(piece.raw, dtype=np.uint8))}
     usable = (name for name in found if len(name) <= 30 and name.isascii() and name.isprintable() and " " not in name)
     symbols = tuple(sorted(usable))
     if not symbols:
-        raise RecordingError(f"{path} holds no line about a symbol")
+        raise RecordingError(f"{played if isinstance(played, Path) else played.path} holds no line about a symbol")
     return symbols
 
 
 class RecordedMarket:
-    """Implements market.Market over one recording. `speed` = recorded seconds per second; None = as fast as asked for.
+    """Implements market.Market over a recording or spool. `speed` = recorded seconds per second; None = as asked for.
 
-    `layout` is the Level 1 field list that the newest line left in force, `layout_before` the one in which the newest
-    batch begins. Raises RecordingError, OSError: the whole file is read once before anything is played.
+    `first_second_us` is the first `T` that was recorded (Eastern wall clock; None = there is none); until it is played
+    the clock stands a second earlier. `layout` is the Level 1 field list that the newest line left in force,
+    `layout_before` the one in which the newest batch begins. Raises RecordingError, OSError: the whole file is read
+    once before anything is played.
     """
 
     def __init__(self, path: Path, *, speed: float | None) -> None:
         if speed is not None and speed <= 0:
             raise ValueError(f"speed is {speed}, must be above 0")
         self.speed = speed
-        self.names = Names(watched_symbols(path))
+        self.sources = sources(path)  # listed once: a spool may grow meanwhile
+        self.names = Names(watched_symbols(self.sources))
         self._index = {name.encode("ascii"): number for name, number in self.names.index.items()}
         n = len(self.names.symbols)
         self.books = Books.empty(n, 1)
         self.book_times: Int64s = np.zeros(n, dtype=np.int64)
         self.state: Int64s = np.full((n, c.LEVEL1_COLUMNS), c.NONE, dtype=np.int64)
         self.data: dict[str, Bytes] = {port: np.zeros(0, dtype=np.uint8) for port in LINE_ENDS}
-        self.recorded_lines, self._clock_us, self.layout = _survey(path)
+        self.recorded_lines, self.first_second_us, self.layout = _survey(self.sources)
+        first = self.first_second_us
+        self._clock_us = None if first is None else first - c.SECOND_US  # said until the first T is played
         self.layout_before = self.layout
-        self._pieces: Iterator[Piece] = pieces(path)
+        self._pieces: Iterator[Piece] = pieces(self.sources)
         self._next: Piece | None = next(self._pieces, None)
         self._newest_us = self._next.recv_us if self._next is not None else 0
         self._due_us = 0  # recorded time of `_next`, from the first line on
@@ -182,12 +188,12 @@ def clock_of(text: bytes) -> int | None:
     return int(moment.timestamp()) * c.SECOND_US
 
 
-def _survey(path: Path) -> tuple[int, int | None, tuple[str, ...]]:
-    """Lines; the second before the first `T` of Level 1, else of Level 2; the first Level 1 field list."""
+def _survey(played: Sources) -> tuple[int, int | None, tuple[str, ...]]:
+    """Lines; the first `T` of Level 1, else of Level 2; the first Level 1 field list."""
     lines = 0
     clocks: dict[str, int] = {}
     layout: tuple[str, ...] | None = None
-    for piece in pieces(path):
+    for piece in pieces(played):
         lines += piece.raw.count(b"\n")
         if piece.port == "level1" and layout is None:
             layout = piece.layout
@@ -196,4 +202,4 @@ def _survey(path: Path) -> tuple[int, int | None, tuple[str, ...]]:
             if (found := clock_of(piece.raw[at + 2 : at + 19])) is not None:
                 clocks[piece.port] = found
     first = clocks.get("level1", clocks.get("level2"))
-    return lines, None if first is None else first - c.SECOND_US, layout or DEFAULT_FIELDS
+    return lines, first, layout or DEFAULT_FIELDS

@@ -13,10 +13,10 @@ from infrastructure.simulator import level1, level2, render
 from infrastructure.simulator.connection import Connection
 from infrastructure.simulator.feed import Feed
 from infrastructure.simulator.fields import DEFAULT_FIELDS
+from infrastructure.simulator.listeners import Port
 from infrastructure.simulator.market import Int64s, Rows
 from infrastructure.simulator.recorded_lines import END, START, SYM
 from infrastructure.simulator.recorded_market import RecordedMarket
-from infrastructure.simulator.server import Port
 
 
 def recorded_ports(level1_number: int, level2_number: int) -> list[Port]:

@@ -18,22 +18,16 @@ import zstandard
 from crc32c import crc32c
 
 from infrastructure.simulator.fields import DEFAULT_FIELDS
+from infrastructure.simulator.recording_sources import MAGIC, RecordingError, Source, Sources, opened, sources
 
-MAGIC: Final = b"MDSPOOL1"
-ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 LAYOUT: Final = b"S,CURRENT UPDATE FIELDNAMES,"
 PORTS: Final = {1: "level1", 2: "level2"}
 _PREFIX: Final = struct.Struct("<II")
 _FRAME: Final = struct.Struct("<IIHBBqqIq")
 _MOST_BYTES: Final = 16 << 20
-_CHUNK: Final = 1 << 20
 _OVERSIZE: Final = 1
 
 Fields = tuple[str, ...]
-
-
-class RecordingError(ValueError):
-    """A file cannot be played; the message names it and the place."""
 
 
 class Piece(NamedTuple):
@@ -55,38 +49,79 @@ class Fact(NamedTuple):
     symbol: str | None
 
 
-def is_recording(path: Path) -> bool:
-    """Whether a file begins like a recording or a segment; every file of zstd counts as one. Raises OSError."""
-    with path.open("rb") as file:
-        return file.read(len(MAGIC)).startswith((MAGIC, ZSTD_MAGIC))
-
-
-def pieces(path: Path) -> Iterator[Piece]:
+def pieces(played: Path | Sources) -> Iterator[Piece]:
     """The lines of a recording in the order in which they are played. Raises RecordingError, OSError."""
-    instances = sorted({instance for instance, _ in _headers(path)})
-    yield from heapq.merge(*(_of_instance(path, one) for one in instances), key=lambda piece: piece.recv_us)
+    by_instance: dict[int, list[Source]] = {}
+    for source in _of(played).parts:
+        for instance in _instances(source):
+            by_instance.setdefault(instance, []).append(source)
+    each = (_of_instance(parts, instance) for instance, parts in sorted(by_instance.items()))
+    yield from heapq.merge(*each, key=lambda piece: piece.recv_us)
 
 
-def facts(path: Path) -> Iterator[Fact]:
+def facts(played: Path | Sources) -> Iterator[Fact]:
     """The facts of all instances. Raises as `pieces`."""
-    for item in _items(path):
-        if not isinstance(item, dict) and item[1] == 0:
-            found = _fact(item[3])
-            if found is not None:
-                yield Fact(found["kind"], found["symbol"])
+    for source in _of(played).parts:
+        for item in _items(source):
+            if not isinstance(item, dict) and item[1] == 0:
+                found = _fact(item[3])
+                if found is not None:
+                    yield Fact(found["kind"], found["symbol"])
 
 
-def _headers(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for item in _items(path):
+def missing(played: Path | Sources) -> list[str]:
+    """What is known not to be in a recording or spool, for people: ranges of identities. Raises as `pieces`."""
+    found = []
+    places: dict[int, tuple[int, int]] = {}  # instance -> (epoch, seq) behind its newest frame
+    for source in _of(played).parts:
+        recorded = False  # a recording knows itself what it lacks: between its sections lies what was not asked for
+        for item in _items(source, ends=True):
+            if not isinstance(item, dict):
+                places[item[0]] = item[4]
+                continue
+            told = item["state"].get("recording", {})
+            recorded = recorded or bool(told)
+            if "end" in told:
+                rows = told["end"].get("missing", ())
+                found += [_range(row["instance"], row["first"], row["next"]) for row in rows]
+            elif not recorded and (before := places.get(int(item["instance"]))):
+                instance, place = int(item["instance"]), (int(item["epoch"]), int(item["next_seq"]))
+                if place != before and not (place[0] > before[0] and place[1] == 0):
+                    found.append(_range(instance, _identity(instance, before), _identity(instance, place)))
+    return found
+
+
+def _range(instance: int, first: str | None, following: str | None) -> str:
+    begin = first or "the oldest"
+    return f"instance {instance}: from {begin} " + (f"up to before {following}" if following else "to the end")
+
+
+def _identity(instance: int, place: tuple[int, int]) -> str:
+    return f"{instance}:{place[0]}:{place[1]}"
+
+
+def _of(played: Path | Sources) -> Sources:
+    return sources(played) if isinstance(played, Path) else played
+
+
+def _instances(source: Source) -> list[int]:
+    """Whose lines a source holds; of a segment its first header tells."""
+    found: set[int] = set()
+    recorded = False
+    for item in _items(source):
         if isinstance(item, dict):
-            yield int(item["instance"]), item
+            found.add(int(item["instance"]))
+            recorded = recorded or "recording" in item["state"]
+            if not recorded:
+                break
+    return sorted(found)
 
 
-def _of_instance(path: Path, instance: int) -> Iterator[Piece]:
+def _of_instance(parts: list[Source], instance: int) -> Iterator[Piece]:
     layout: Fields = DEFAULT_FIELDS
     after: tuple[int, int] | None = None
     mine = False
-    for item in _items(path):
+    for item in (item for source in parts for item in _items(source)):
         if isinstance(item, dict):
             mine = item["instance"] == instance
             place = (int(item["epoch"]), int(item["next_seq"]))
@@ -127,25 +162,21 @@ def _fact(raw: bytes) -> dict[str, Any] | None:
         return None
 
 
-def _open(path: Path) -> Any:  # Any: a readable context manager
-    file = path.open("rb")
-    packed = file.read(len(ZSTD_MAGIC)) == ZSTD_MAGIC
-    file.seek(0)
-    if not packed:
-        return file
-    return zstandard.ZstdDecompressor().stream_reader(file, read_size=_CHUNK, read_across_frames=True, closefd=True)
-
-
 _Frame = tuple[int, int, int, bytes, tuple[int, int]]  # instance, port, recv_us, raw, (epoch, seq) behind it
 
 
-def _items(path: Path) -> Iterator[dict[str, Any] | _Frame]:
-    """Headers and frames. A recording has to be whole; a plain segment ends where it is unfinished."""
-    with _open(path) as stream:
+def _items(source: Source, *, ends: bool = False) -> Iterator[dict[str, Any] | _Frame]:
+    """Headers and frames. A recording has to be whole; a plain segment ends where it is unfinished.
+
+    With `ends` the last header of a recording, which tells what it holds, is given too.
+    """
+    with opened(source) as stream:
         try:
-            yield from _sections(path, stream)
+            for item in _sections(source.path, stream):
+                if ends or not isinstance(item, dict) or "end" not in item["state"].get("recording", {}):
+                    yield item
         except zstandard.ZstdError as error:
-            raise RecordingError(f"{path}: compressed data is damaged: {error}") from error
+            raise RecordingError(f"{source.path}: compressed data is damaged: {error}") from error
 
 
 def _sections(path: Path, stream: Any) -> Iterator[dict[str, Any] | _Frame]:  # Any: readable
@@ -162,9 +193,9 @@ def _sections(path: Path, stream: Any) -> Iterator[dict[str, Any] | _Frame]:  # 
             header = json.loads(text)
             offset += 16 + length
             recorded = "recording" in header["state"] if recorded is None else recorded
+            yield header
             if "end" in header["state"].get("recording", {}):
                 return
-            yield header
             continue
         if recorded is None:
             raise RecordingError(f"{path} is no recording, or one that is not whole")

@@ -17,6 +17,7 @@ from infrastructure.simulator import vendor_rows as kernel
 from infrastructure.simulator.eastern import midnight_us
 from infrastructure.simulator.lobster_files import LobsterError, VendorDay
 from infrastructure.simulator.market import BATCH_LINES, NOTHING, Books, Int64s, Names, Rows
+from infrastructure.simulator.replay_order_book import no_order_book, order_book
 
 _STEPS: Final = BATCH_LINES // 2
 
@@ -39,6 +40,7 @@ class ReplayMarket:
             raise LobsterError(f"one pair per symbol: {error}") from error
         n = len(days)
         self.speed = speed
+        self._own_ns = [day.time_ns for day in days]
         self.books = Books.empty(n, max(day.depth for day in days))
         self._vendor: Int64s = _joined_books(days, self.books.price.shape[2])
         self._kinds, self._sizes, self._prices, self._directions = (
@@ -54,7 +56,7 @@ class ReplayMarket:
         self._stamps: Int64s = np.zeros((n, 3), dtype=np.int64)
         self.by_order = by_order
         depth = self.books.price.shape[2]
-        self._orders = by_order_kernel.order_book(days, depth) if by_order else by_order_kernel.no_order_book()
+        self._orders = order_book(days, depth) if by_order else no_order_book()
         self._at: Int64s = np.zeros(4, dtype=np.int64)  # rows, stamp, order, source row of the table by order
         self._order: Int64s = np.zeros(1, dtype=np.int64)
         self.state: Int64s = np.full((n, c.LEVEL1_COLUMNS), c.NONE, dtype=np.int64)
@@ -159,6 +161,10 @@ class ReplayMarket:
         until = self._next + int(seconds[0]) + 1 if seconds.size else self._time.size
         while self._next < until:
             yield self.step(until)
+
+    def own_ns(self, symbol: int, sources: Int64s) -> Int64s:
+        """The files' own times of these 1-based rows, nanoseconds after midnight: neither cut nor raised."""
+        return self._own_ns[symbol][sources - 1]
 
     def wait_seconds(self, now_ns: int) -> float:
         if not self._flowing:

@@ -5,14 +5,16 @@ first row have no add, and what happens to an order below that window is in no f
 window, and the vendor's book row always wins:
 
 - Type 1 is a `3`, types 2 and 4 a `4` with the rest, type 3 and the last share a `5`. Types 5, 6, 7 touch no order.
-- A level that enters the window is told by its orders: those known or later seen at that price, each with the shares
-  that the file still takes from it; what the vendor's size has beyond them is one synthetic rest order of that price,
-  announced before anything is taken from it. A level that leaves the window is deleted order by order; ids come back
-  with it if the file speaks of them again.
+- A level that enters the window is told by its orders, each with the shares that the file still takes from it: those
+  that the file added, then, where they fit whole into what is left of the vendor's size, those it only takes from later
+  and whose ids are older than the newest added one. What the vendor's size has beyond them is one synthetic rest order
+  of that price. An order that is taken from before it was told comes out of that rest. A level that leaves the window
+  is deleted order by order; ids come back with it if the file speaks of them again.
 - How far it goes: after every row, on every level of the vendor's row, the sizes of the orders sum to the vendor's
-  size, without exception: where a file contradicts itself, newest orders give way. The number of orders at a price and
-  what happens inside a rest order are unknown. An id that the file does not name again once its level left the window
-  is part of the rest from then on.
+  size, without exception. Where a file contradicts itself the rest gives way first, then orders without an add, then
+  the newest added ones. The number of orders at a price and what happens inside a rest order are unknown; which of the
+  orders without an add rested at a price at a moment is a guess. An id that the file does not name again once its level
+  left the window is part of the rest from then on.
 
 Marks: MMID SYNT on every row of a synthetic order. Such are the ids never seen in an add (the vendor's own id), and the
 rest orders, whose ids are FIRST_REST and above: 2**63 + n. Priorities: an added order has 2**32 plus twice its row; ids
@@ -21,15 +23,15 @@ without an add come before those, by the rank of their ids (which Nasdaq gives o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from infrastructure.simulator import columns as c
-from infrastructure.simulator.lobster_files import MISSING_PRICE, LobsterError, VendorDay
+from infrastructure.simulator.lobster_files import MISSING_PRICE
+from infrastructure.simulator.replay_order_book import NOBODY, OrderBook, link, price_index, unlink
 
 _COLUMNS = 2
 assert _COLUMNS == c.VERSION, "columns.py changed: see its docstring"
@@ -40,71 +42,6 @@ FIRST_REST: Final = 1 << 63
 _FIRST_REST_BITS = -(2**63)
 _ADDED: Final = 1 << 32
 _REST_PRIORITY: Final = 1 << 31
-_NOBODY: Final = -1
-
-
-class OrderBook(NamedTuple):
-    """Arrays over all days. An order is its rank among the ids of its day, a price one of `keys` of its side.
-
-    `first[s]`, `last[s]` bound the sorted keys (2 * price + side) of a day. Orders of a price that may rest there are
-    a doubly linked list from `head`; `shown` orders are in the feed's book with `rest` shares.
-    """
-
-    order: Int64s  # [message row]: order of a message; -1 = none
-    number: Int64s  # [order]: the vendor's id
-    future: Int64s  # [order]: shares that later messages take
-    added: Int64s  # [order]: 1-based row of its add; 0 = not (yet) added
-    ghost: Int64s  # [order]: 1 = the file has no add of it
-    shares: Int64s  # [order]: in the feed's book; 0 = not there
-    before: Int64s
-    behind: Int64s
-    keys: Int64s
-    first: Int64s
-    last: Int64s
-    head: Int64s  # [price]
-    listed: Int64s  # [price]: orders in its list
-    rest: Int64s  # [price]: shares of the rest order
-    rest_id: Int64s  # [price]
-    visible: Int64s  # [price]: 1 = in the window
-    window: Int64s  # [symbol, place]: prices in the window, -1 = none
-    rests: Int64s  # [1]: rest orders so far
-
-
-@njit(cache=True, error_model="numpy")
-def price_index(b: OrderBook, s: int, price: int, side: int) -> int:
-    """Position of a price of a side among the keys; every price of the files is there."""
-    key = 2 * price + side
-    low, high = b.first[s], b.last[s]
-    while low < high:
-        middle = (low + high) // 2
-        if b.keys[middle] < key:
-            low = middle + 1
-        else:
-            high = middle
-    return int(low)
-
-
-@njit(cache=True, error_model="numpy")
-def _link(b: OrderBook, p: int, o: int) -> None:
-    b.before[o], b.behind[o] = _NOBODY, b.head[p]
-    if b.head[p] >= 0:
-        b.before[b.head[p]] = o
-    b.head[p] = o
-    b.listed[p] += 1
-
-
-@njit(cache=True, error_model="numpy")
-def _unlink(b: OrderBook, p: int, o: int) -> None:
-    if b.before[o] >= 0:
-        b.behind[b.before[o]] = b.behind[o]
-    elif b.head[p] == o:
-        b.head[p] = b.behind[o]
-    else:
-        return  # it is in no list
-    if b.behind[o] >= 0:
-        b.before[b.behind[o]] = b.before[o]
-    b.before[o] = b.behind[o] = _NOBODY
-    b.listed[p] -= 1
 
 
 @njit(cache=True, error_model="numpy")
@@ -154,29 +91,66 @@ def _set_rest(b: OrderBook, out: Int64s, at: Int64s, s: int, p: int, shares: int
 
 
 @njit(cache=True, error_model="numpy")
+def _make_room(b: OrderBook, out: Int64s, at: Int64s, s: int, p: int, shares: int) -> None:
+    """So many shares leave a price: the rest gives first, then orders that the file does not add, then added ones.
+
+    Among the orders the newest gives first.
+    """
+    gives = min(b.rest[p], shares)
+    _set_rest(b, out, at, s, p, b.rest[p] - gives)
+    shares -= gives
+    for ghost in (1, 0):
+        o = b.head[p]  # the newest first
+        while o >= 0 and shares > 0:
+            if b.shares[o] > 0 and b.ghost[o] == ghost:
+                gives = min(b.shares[o], shares)
+                _take(b, out, at, s, p, o, gives)
+                shares -= gives
+            o = b.behind[o]
+
+
+@njit(cache=True, error_model="numpy")
+def _told(b: OrderBook, p: int) -> int:
+    """Shares of a price in the feed's book."""
+    shares, o = b.rest[p], b.head[p]
+    while o >= 0:
+        shares += b.shares[o]
+        o = b.behind[o]
+    return int(shares)
+
+
+@njit(cache=True, error_model="numpy")
+def _reveal(b: OrderBook, out: Int64s, at: Int64s, s: int, p: int, room: int) -> None:
+    """Orders that wait at a price that is new in the window: added ones, then such without an add, as far as they fit.
+
+    An added order is told with what fits of it. One without an add is told whole or not yet, and only if its id is
+    older than the newest added one: ids are given out in order of time.
+    """
+    for ghost in (0, 1):
+        o = b.head[p]
+        while o >= 0 and room > 0:
+            if b.shares[o] == 0 and b.future[o] > 0 and b.ghost[o] == ghost:
+                fits = min(b.future[o], room)
+                if ghost and (fits < b.future[o] or b.number[o] > b.newest[s]):
+                    fits = 0
+                if fits:
+                    b.shares[o] = fits
+                    room -= fits
+                    _put(b, out, at, c.ORDER_ADD, s, p, o)
+            o = b.behind[o]
+
+
+@njit(cache=True, error_model="numpy")
 def _show(b: OrderBook, out: Int64s, at: Int64s, s: int, p: int, size: int) -> None:
     """A price is in the vendor's row with `size`: tell its orders where it is new, then make the sum fit."""
     if not b.visible[p]:
         b.visible[p] = 1
-        o = b.head[p]
-        while o >= 0:
-            if b.shares[o] == 0 and b.future[o] > 0:
-                b.shares[o] = b.future[o]
-                _put(b, out, at, c.ORDER_ADD, s, p, o)
-            o = b.behind[o]
-    known = 0
-    o = b.head[p]
-    while o >= 0:
-        known += b.shares[o]
-        o = b.behind[o]
-    o = b.head[p]  # the newest first
-    while o >= 0 and known > size:
-        gives = min(b.shares[o], known - size)
-        if gives > 0:
-            _take(b, out, at, s, p, o, gives)
-            known -= gives
-        o = b.behind[o]
-    _set_rest(b, out, at, s, p, size - known)
+        _reveal(b, out, at, s, p, size - _told(b, p))
+    told = _told(b, p)
+    if told > size:
+        _make_room(b, out, at, s, p, told - size)
+    else:
+        _set_rest(b, out, at, s, p, b.rest[p] + size - told)
 
 
 @njit(cache=True, error_model="numpy")
@@ -190,7 +164,7 @@ def _hide(b: OrderBook, out: Int64s, at: Int64s, s: int, p: int) -> None:
             b.shares[o] = 0
             _put(b, out, at, c.ORDER_DELETE, s, p, o)
         if b.future[o] <= 0:
-            _unlink(b, p, o)
+            unlink(b, p, o)
         o = following
     _set_rest(b, out, at, s, p, 0)
 
@@ -202,10 +176,10 @@ def rows_needed(b: OrderBook, s: int, vendor: Int64s) -> int:
     for i in range(vendor.size // 2):
         p = b.window[s, i]
         if p >= 0:
-            need += 2 * b.listed[p] + 2
+            need += 3 * b.listed[p] + 4
         price = vendor[2 * i]
         if abs(price) != MISSING_PRICE and vendor[2 * i + 1] > 0:
-            need += 2 * b.listed[price_index(b, s, price, i & 1 ^ 1)] + 4
+            need += 3 * b.listed[price_index(b, s, price, i & 1 ^ 1)] + 6
     return need
 
 
@@ -223,9 +197,10 @@ def order_rows(
     if o >= 0 and 1 <= kind <= 4:
         p = price_index(b, s, price, side)
         if kind == 1:
-            _unlink(b, p, o)
+            unlink(b, p, o)
             b.added[o] = row
-            _link(b, p, o)
+            b.newest[s] = max(b.newest[s], b.number[o])
+            link(b, p, o)
             if b.visible[p] or _among(vendor, price, side):
                 told = c.ORDER_CHANGE if b.shares[o] else c.ORDER_ADD
                 b.shares[o] = size
@@ -234,18 +209,18 @@ def order_rows(
             b.future[o] -= size
             if b.visible[p]:
                 if b.shares[o] == 0:  # not told yet: it was part of the rest
-                    _set_rest(b, out, at, s, p, b.rest[p] - min(size, b.rest[p]))
+                    _make_room(b, out, at, s, p, size)
                     b.shares[o] = size
                     _put(b, out, at, c.ORDER_ADD, s, p, o)
                 _take(b, out, at, s, p, o, b.shares[o] if kind == 3 else size)
             if b.future[o] <= 0 and (b.shares[o] == 0 or kind == 3):
                 b.shares[o] = 0
-                _unlink(b, p, o)
+                unlink(b, p, o)
     for i in range(b.window.shape[1]):
         p = b.window[s, i]
         if p >= 0 and not _among(vendor, b.keys[p] >> 1, b.keys[p] & 1):
             _hide(b, out, at, s, p)
-        b.window[s, i] = _NOBODY
+        b.window[s, i] = NOBODY
     for i in range(vendor.size // 2):
         at_price, shares = vendor[2 * i], vendor[2 * i + 1]
         if abs(at_price) != MISSING_PRICE and shares > 0:
@@ -284,90 +259,3 @@ def list_orders(b: OrderBook, s: int, out: Int64s) -> int:
                 n += 1
             o = b.behind[o]
     return n
-
-
-def no_order_book() -> OrderBook:
-    """Stands where a replay keeps levels only."""
-    one: Int64s = np.zeros(1, dtype=np.int64)
-    return OrderBook(*(one if name != "window" else one.reshape(1, 1) for name in OrderBook._fields))
-
-
-def order_book(days: Sequence[VendorDay], depth: int) -> OrderBook:
-    """The state before the first row of any day; ids without an add wait in the lists of their prices.
-
-    Raises LobsterError where an id is at two prices or on two sides: an order has one of each.
-    """
-    orders: list[Int64s] = []
-    numbers: list[Int64s] = []
-    futures: list[Int64s] = []
-    ghosts: list[Int64s] = []
-    keys: list[Int64s] = []
-    links: list[tuple[int, int]] = []
-    firsts, lasts, at, base = [], [], 0, 0
-    for day in days:
-        side = np.where(day.direction == 1, c.BID, c.ASK)
-        own = (day.kind >= 1) & (day.kind <= 4)
-        number, order = np.unique(day.order_id[own], return_inverse=True)
-        of_row: Int64s = np.full(day.rows, _NOBODY, dtype=np.int64)
-        of_row[own] = order + base
-        adds = own & (day.kind == 1)
-        takes = own & (day.kind != 1)
-        future: Int64s = np.zeros(number.size, dtype=np.int64)
-        np.add.at(future, of_row[takes] - base, day.size[takes])
-        ghost: Int64s = np.ones(number.size, dtype=np.int64)
-        ghost[of_row[adds] - base] = 0
-        book = day.book.reshape(day.rows, -1, 2, 2)  # [row, level, ask or bid, price or size]
-        in_book = np.concatenate([2 * book[:, :, 0, 0].ravel() + c.ASK, 2 * book[:, :, 1, 0].ravel() + c.BID])
-        key = np.unique(np.concatenate([2 * day.price[own] + side[own], in_book]))
-        rows = np.flatnonzero(own)[::-1]
-        price_of: Int64s = np.zeros(number.size, dtype=np.int64)
-        price_of[of_row[rows] - base] = np.searchsorted(key, 2 * day.price[rows] + side[rows])
-        elsewhere = 2 * day.price[rows] + side[rows] != key[price_of[of_row[rows] - base]]
-        if elsewhere.any():
-            row = int(rows[elsewhere].min())
-            raise LobsterError(
-                f"{day.symbol} {day.day}: message {row + 1} has order {day.order_id[row]} at another price or side "
-                "than an earlier one; such a file can be replayed by price level only"
-            )
-        links += [(int(price_of[o]) + at, int(o) + base) for o in np.flatnonzero(ghost)]
-        for parts, part in ((orders, of_row), (numbers, number), (futures, future), (ghosts, ghost), (keys, key)):
-            parts.append(part)
-        firsts.append(at)
-        at, base = at + key.size, base + number.size
-        lasts.append(at)
-    n = base
-
-    def zeros(*shape: int) -> Int64s:
-        return np.zeros(shape, dtype=np.int64)
-
-    def nobody(*shape: int) -> Int64s:
-        return np.full(shape, _NOBODY, dtype=np.int64)
-
-    book_of = OrderBook(
-        order=np.concatenate(orders),
-        number=np.concatenate(numbers).astype(np.int64),
-        future=np.concatenate(futures),
-        added=zeros(n),
-        ghost=np.concatenate(ghosts),
-        shares=zeros(n),
-        before=nobody(n),
-        behind=nobody(n),
-        keys=np.concatenate(keys).astype(np.int64),
-        first=np.array(firsts, dtype=np.int64),
-        last=np.array(lasts, dtype=np.int64),
-        head=nobody(at),
-        listed=zeros(at),
-        rest=zeros(at),
-        rest_id=zeros(at),
-        visible=zeros(at),
-        window=nobody(len(days), 2 * depth),
-        rests=zeros(1),
-    )
-    _link_all(book_of, np.array(links, dtype=np.int64).reshape(-1, 2))
-    return book_of
-
-
-@njit(cache=True, error_model="numpy")
-def _link_all(b: OrderBook, links: Int64s) -> None:
-    for i in range(links.shape[0]):
-        _link(b, links[i, 0], links[i, 1])

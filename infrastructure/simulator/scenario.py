@@ -4,13 +4,14 @@
 
 `start` is the Eastern wall clock at the first phase (in the hour that November repeats: its first pass); without it the
 market starts now. What a phase does not say has the default of `Phase`. Only the last phase may leave `duration` out:
-it lasts until somebody ends it. Faults are told with the file, the place in it, and the nearest known name.
+it lasts until somebody ends it. All faults of a file are told at once, each with its place and the nearest known name.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from collections import Counter
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -41,7 +42,34 @@ _TOP: Final = ("title", "start", "phases")
 
 
 class ScenarioError(ConfigError):
-    """A scenario cannot be used; the message names the file, the place and what would do."""
+    """A scenario cannot be used; the message names the file, and of every fault the place and what would do."""
+
+
+class _Object(dict[str, Any]):  # Any: parsed JSON
+    """A JSON object that knows which of its keys stand there more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        count = Counter(name for name, _ in pairs)
+        self.twice = frozenset(name for name in count if count[name] > 1)
+
+
+@dataclass(slots=True)
+class _Faults:
+    """Collects the faults of one file, in the order in which they are found."""
+
+    file: str
+    found: list[str] = field(default_factory=list)
+
+    def add(self, place: str, why: str) -> None:
+        self.found.append(f"{place}: {why}" if place else why)
+
+    def check(self) -> None:
+        """Raises ScenarioError where any was found."""
+        if len(self.found) == 1:
+            raise ScenarioError(f"{self.file}: {self.found[0]}")
+        if self.found:
+            raise ScenarioError("\n  ".join([f"{self.file}: {len(self.found)} faults:", *self.found]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +113,24 @@ class Scenario:
         parts = [phase.seconds for phase in self.phases]
         return None if None in parts else sum(part for part in parts if part is not None)
 
-    def halted(self, phase: Phase, symbols: tuple[str, ...]) -> frozenset[int]:
-        """Indices of the symbols that a phase halts. Raises ScenarioError for one the market does not have."""
-        if isinstance(phase.halt, int):
-            return frozenset(range(min(phase.halt, len(symbols))))
-        if phase.halt == ("*",):
-            return frozenset(range(len(symbols)))
-        for name in phase.halt:
-            if name not in symbols:
-                place = f"{self.name}: phases[{self.phases.index(phase)}].halt"
-                raise ScenarioError(f"{place}: {name!r} is no symbol of this market{_nearest(name, symbols)}")
-        return frozenset(symbols.index(name) for name in phase.halt)
+    def halts(self, symbols: tuple[str, ...]) -> list[frozenset[int]]:
+        """Per phase the indices of the symbols it halts. Raises ScenarioError for symbols the market does not have."""
+        faults = _Faults(self.name)
+        found = []
+        for number, phase in enumerate(self.phases):
+            place = f"phases[{number}].halt"
+            if isinstance(phase.halt, int):
+                if phase.halt > len(symbols):
+                    faults.add(place, f"{phase.halt} is more than the {len(symbols)} symbols of this market")
+                found.append(frozenset(range(min(phase.halt, len(symbols)))))
+                continue
+            named = symbols if phase.halt == ("*",) else phase.halt
+            for name in named:
+                if name not in symbols:
+                    faults.add(place, f"{name!r} is no symbol of this market{_nearest(name, symbols)}")
+            found.append(frozenset(symbols.index(name) for name in named if name in symbols))
+        faults.check()
+        return found
 
 
 def shipped() -> tuple[str, ...]:
@@ -117,84 +152,95 @@ def load(name: str) -> Scenario:
     """Read and check a scenario, named as `find` takes it. Raises ScenarioError."""
     path = find(name)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_Object)
     except json.JSONDecodeError as error:
         raise ScenarioError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ScenarioError(f"{path}: cannot be read: {error}") from error
+    except RecursionError as error:
+        raise ScenarioError(f"{path}: not usable: nested too deeply") from error
+    except ValueError as error:  # a number of more digits than Python converts
+        raise ScenarioError(f"{path}: not usable: {error}") from error
     return parse(document, str(path))
 
 
 def parse(document: Any, file: str) -> Scenario:  # Any: parsed JSON
-    """A scenario from its document; `file` stands in messages. Raises ScenarioError."""
+    """A scenario from its document; `file` stands in messages. Raises ScenarioError with all its faults."""
+    faults = _Faults(file)
     if not isinstance(document, dict):
         raise ScenarioError(f"{file}: must be an object with {', '.join(_TOP)}")
-    _known(document, _TOP, file, "")
-    listed = document.get("phases")
-    if not isinstance(listed, list) or not listed:
-        raise ScenarioError(f"{file}: phases: must be a list of at least one phase")
+    _known(document, _TOP, faults, "")
     title = document.get("title", "")
     if not isinstance(title, str):
-        raise ScenarioError(f"{file}: title: must be text")
-    phases = tuple(_phase(given, file, f"phases[{i}]") for i, given in enumerate(listed))
-    for i, phase in enumerate(phases[:-1]):
-        if phase.seconds is None:
-            raise ScenarioError(f"{file}: phases[{i}].duration: only the last phase may be without one")
-    return Scenario(file, title, _start(document.get("start"), file), phases)
+        faults.add("title", "must be text")
+    start = _start(document.get("start"), faults)
+    listed = document.get("phases")
+    if not isinstance(listed, list) or not listed:
+        faults.add("phases", "must be a list of at least one phase")
+        listed = []
+    phases = tuple(_phase(given, faults, f"phases[{i}]", last=i == len(listed) - 1) for i, given in enumerate(listed))
+    faults.check()
+    return Scenario(file, title, start, phases)
 
 
-def _phase(given: Any, file: str, place: str) -> Phase:  # Any: parsed JSON
+def _phase(given: Any, faults: _Faults, place: str, *, last: bool) -> Phase:  # Any: parsed JSON
     if not isinstance(given, dict):
-        raise ScenarioError(f"{file}: {place}: must be an object")
-    names = tuple(field.name for field in fields(Phase) if field.name != "seconds")
-    _known(given, ("duration", *names), file, f"{place}.")
+        faults.add(place, "must be an object")
+        return Phase()
+    names = ("duration", *(known.name for known in fields(Phase) if known.name != "seconds"))
+    _known(given, names, faults, f"{place}.")
+    if "duration" not in given and not last:
+        faults.add(f"{place}.duration", "only the last phase may be without one")
     values: dict[str, Any] = {}  # Any: checked below, name by name
     for name, value in given.items():
-        values["seconds" if name == "duration" else name] = _value(name, value, f"{file}: {place}.{name}")
+        if name not in names:
+            continue
+        try:
+            values["seconds" if name == "duration" else name] = _value(name, value)
+        except ValueError as error:
+            faults.add(f"{place}.{name}", str(error))
     return Phase(**values)
 
 
-def _value(name: str, value: Any, place: str) -> Any:  # Any: parsed JSON, and a field of Phase
+def _value(name: str, value: Any) -> Any:  # Any: parsed JSON, and a field of Phase
+    """Raises ValueError, which says what would do."""
     if name == "duration":
-        return _seconds(value, place)
+        return _seconds(value)
     if name == "halt":
-        return _halt(value, place)
+        return _halt(value)
     if name in _CHOICES:
         if value not in _CHOICES[name]:
             near = _nearest(str(value), _CHOICES[name])
-            raise ScenarioError(f"{place}: {value!r} must be one of {', '.join(_CHOICES[name])}{near}")
+            raise ValueError(f"{value!r} must be one of {', '.join(_CHOICES[name])}{near}")
         return value
     low, high = _LIMITS[name]
     kinds = (int,) if name == "depth" else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
         kind = "a whole number" if kinds == (int,) else "a number"
-        raise ScenarioError(f"{place}: {value!r} must be {kind} from {low:g} to {high:g}")
+        raise ValueError(f"{value!r} must be {kind} from {low:g} to {high:g}")
     return value
 
 
-def _seconds(value: Any, place: str) -> float:  # Any: parsed JSON
+def _seconds(value: Any) -> float:  # Any: parsed JSON
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ScenarioError(f"{place}: {value!r} must be a time: 45, 45s, 5m or 1h30m")
-    try:
-        seconds = durations.seconds(str(value))
-    except ValueError as error:
-        raise ScenarioError(f"{place}: {error}") from error
+        raise ValueError(f"{value!r} must be a time: 45, 45s, 5m or 1h30m")
+    seconds = durations.seconds(str(value))
     if not 0.01 <= seconds <= 30 * 86_400:
-        raise ScenarioError(f"{place}: {value!r} must be from 10ms to 30d")
+        raise ValueError(f"{value!r} must be from 10ms to 30d")
     return seconds
 
 
-def _halt(value: Any, place: str) -> tuple[str, ...] | int:  # Any: parsed JSON
+def _halt(value: Any) -> tuple[str, ...] | int:  # Any: parsed JSON
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     if value == "*":
         return ("*",)
     if isinstance(value, list) and all(isinstance(name, str) and name for name in value):
         return tuple(name.upper() for name in value)
-    raise ScenarioError(f'{place}: {value!r} must be a list of symbols, "*" for all, or how many of the first ones')
+    raise ValueError(f'{value!r} must be a list of symbols, "*" for all, or how many of the first ones')
 
 
-def _start(value: Any, file: str) -> datetime | None:  # Any: parsed JSON
+def _start(value: Any, faults: _Faults) -> datetime | None:  # Any: parsed JSON
     if value is None:
         return None
     try:
@@ -202,17 +248,20 @@ def _start(value: Any, file: str) -> datetime | None:  # Any: parsed JSON
     except (TypeError, ValueError):
         start = None
     if start is None or start.tzinfo is not None or not 1990 <= start.year <= 2099:
-        raise ScenarioError(f"{file}: start: {value!r} must be an Eastern wall clock, CCYY-MM-DD HH:MM:SS")
+        faults.add("start", f"{value!r} must be an Eastern wall clock, CCYY-MM-DD HH:MM:SS")
+        return None
     instant = start.replace(tzinfo=NEW_YORK).astimezone(UTC)
     if instant.astimezone(NEW_YORK).replace(tzinfo=None) != start:
-        raise ScenarioError(f"{file}: start: {value!r} is in the hour that the Eastern clock leaves out that night")
+        faults.add("start", f"{value!r} is in the hour that the Eastern clock leaves out that night")
     return start
 
 
-def _known(given: dict[str, Any], names: tuple[str, ...], file: str, place: str) -> None:  # Any: parsed JSON
+def _known(given: dict[str, Any], names: tuple[str, ...], faults: _Faults, place: str) -> None:  # Any: parsed JSON
     for name in given:
         if name not in names:
-            raise ScenarioError(f"{file}: {place}{name}: unknown key; known: {', '.join(names)}{_nearest(name, names)}")
+            faults.add(f"{place}{name}", f"unknown key; known: {', '.join(names)}{_nearest(name, names)}")
+        if isinstance(given, _Object) and name in given.twice:
+            faults.add(f"{place}{name}", "stands there twice")
 
 
 def _nearest(name: str, names: tuple[str, ...]) -> str:

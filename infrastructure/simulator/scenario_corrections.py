@@ -2,7 +2,7 @@
 
 A third of the corrections deletes an earlier trade (X), a third deletes one and inserts it with another size (X, then
 I), a third inserts a trade that was never told live (I). Inserted trades have tick ids of their own, from 1,000,000,000
-up. Nothing else of the feed changes with a correction: Total Volume and the history of the Lookup port stay.
+up. Total Volume does not change with a correction; the history of the Lookup port does (history_trades).
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Corrections:
         """A new trading day: tick ids begin anew, so older trades can no longer be named."""
         self._trades = self._trades[:0]
 
-    def at(self, now_us: int) -> tuple[tuple[int, str], ...]:
-        """The lines due at an instant, with their symbols; none where there is no trade to correct."""
+    def at(self, now_us: int) -> tuple[corrections.Correction, ...]:
+        """The corrections due at an instant; none where there is no trade to correct."""
         if now_us < self.due_us:
             return ()
         self.due_us += self._every_us
@@ -61,19 +61,19 @@ class Corrections:
         place = order_flow.below(self._rng, len(self._trades))
         row = self._trades[place].copy()
         what = order_flow.below(self._rng, 3)
-        told = self._trade(row)
+        symbol, told = int(row[c.SYM]), self._trade(row)
         said = []
         layout = self._layout if self._layout != "both" else corrections.LAYOUTS[self._made % 2]
         self._made += 1
         if what < 2:
             self._trades = np.delete(self._trades, place, axis=0)
-            said.append(corrections.correction_line(corrections.DELETE, told, layout))
+            said.append(corrections.correction(symbol, corrections.DELETE, told, layout))
         if what > 0:
             row[c.RECENT_SIZE] += 100
             row[c.TICK_ID] = FIRST_INSERTED + self._inserted
             self._inserted += 1
-            said.append(corrections.correction_line(corrections.INSERT, self._trade(row), layout))
-        return tuple((int(row[c.SYM]), line) for line in said)
+            said.append(corrections.correction(symbol, corrections.INSERT, self._trade(row), layout))
+        return tuple(said)
 
     def _trade(self, row: Int64s) -> corrections.CorrectedTrade:
         return corrections.CorrectedTrade(

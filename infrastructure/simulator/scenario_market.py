@@ -20,6 +20,7 @@ import numpy as np
 from infrastructure.simulator import columns as c
 from infrastructure.simulator import order_flow, order_flow_book
 from infrastructure.simulator import scenario_flow as kernel
+from infrastructure.simulator.corrections import Correction
 from infrastructure.simulator.eastern import NEW_YORK, next_change_us, offset_us, utc_us
 from infrastructure.simulator.generated import alias_table, empty_flow_book, entries_of
 from infrastructure.simulator.market import BATCH_LINES, NOTHING, Books, Int64s, Names, Rows
@@ -37,7 +38,7 @@ _TICK: Final = 0.002
 class ScenarioMarket:
     """Implements market.Market. `speed` = market seconds per wall second; None = as fast as it is asked for.
 
-    Raises ScenarioError where a phase halts a symbol that is not among `symbols`.
+    Raises ScenarioError where a phase halts a symbol that is not among `symbols`, or more than there are.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class ScenarioMarket:
             raise ValueError(f"speed is {speed}, must be above 0")
         n = len(symbols)
         self.names, self.speed, self.scenario = Names(tuple(symbols)), speed, scenario
-        self._halts = [scenario.halted(phase, self.names.symbols) for phase in scenario.phases]
+        self._halts = scenario.halts(self.names.symbols)
         self.books = Books.empty(n, order_flow_book.DEPTH)
         self._book = empty_flow_book(self.books, self.names)
         self.state: Int64s = np.zeros((n, c.LEVEL1_COLUMNS), dtype=np.int64)
@@ -176,7 +177,7 @@ class ScenarioMarket:
         if min(acts, int(self._clock[order_flow_book.NEXT_SECOND])) > until:  # else a table was full
             self._utc = max(self._utc, until_us)
 
-    def _rows(self, corrections: tuple[tuple[int, str], ...] = (), reset: tuple[int, ...] = ()) -> Rows:
+    def _rows(self, corrections: tuple[Correction, ...] = (), reset: tuple[int, ...] = ()) -> Rows:
         n1, n2, n3, _ = self._at.tolist()
         rows = Rows(self._rows1[:n1], self._rows2[:n2], self._rows3[:n3], corrections=corrections, reset=reset)
         self._made += int(np.count_nonzero(rows.level1[:, c.KIND])) + int(np.count_nonzero(rows.level2[:, c.KIND]))

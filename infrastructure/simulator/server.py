@@ -12,34 +12,27 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+import numpy as np
 
 from infrastructure.simulator import admin, level1, level2, lookup_session
+from infrastructure.simulator import columns as c
+from infrastructure.simulator.bulletins import Bulletins
 from infrastructure.simulator.connection import Connection
 from infrastructure.simulator.correct_on_demand import Corrector
+from infrastructure.simulator.fault_script import Script
+from infrastructure.simulator.faults import Event, Faults
 from infrastructure.simulator.feed import Behaviour, Feed
+from infrastructure.simulator.listeners import Listeners, Port
 from infrastructure.simulator.market import Market, ReadyRows, Rows
 from infrastructure.simulator.sent_log import SentLog
 from infrastructure.simulator.session import Session
 
-Event = Callable[[str, dict[str, Any]], None]  # Any: fields for a log line
-
 _LOW_WATER: Final = 512 << 10  # unpaced: more is generated only below this
 _SETTLED_NS: Final = 500_000_000  # a held flow starts when no watch came for this long
 _CLOSE_SECONDS: Final = 1.0
-_BACKLOG: Final = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Port:
-    """One listening port. `number` 0 = any free one."""
-
-    name: str
-    number: int
-    line_end: bytes
-    session: Callable[[Feed, Connection, int], Session]
 
 
 def level1_port(number: int = 0) -> Port:
@@ -65,6 +58,9 @@ def admin_port(number: int = 0) -> Port:
 class Simulator:
     """An IQFeed server over a market.
 
+    `seed` decides corrections on demand, headlines, regional quotes, and what `faults` draw: a script of them, timed
+    from the start of the flow.
+
     `open()` binds the ports, `run()` serves until `stop()`, `close()` releases everything. `hold` connections must
     watch something (a client of both streaming ports is two) before the flow starts; an unpaced flow needs at least
     one and pauses while there is none. `on_second` is called once a second, `event` for what an operator may want
@@ -80,23 +76,28 @@ class Simulator:
         behaviour: Behaviour | None = None,
         hold: int = 0,
         sent_log: Path | None = None,
+        seed: int = 1,
+        faults: Script = (),
         event: Event = lambda name, fields: None,
         on_second: Callable[[], None] = lambda: None,
     ) -> None:
         self.feed = Feed(market, behaviour or Behaviour())
-        self.market, self.host, self.ports, self.hold = market, host, tuple(ports), hold
-        self.addresses: dict[str, tuple[str, int]] = {}
+        self.market, self.hold = market, hold
+        self._listeners = Listeners(host, ports, self._client)
+        self.addresses = self._listeners.addresses
         self.connections = 0
         self.started = self.finished = False
-        self._corrector = Corrector(self.feed.behaviour.corrections, market.names)
+        self._corrector = Corrector(self.feed.behaviour.corrections, market.names, seed)
+        self._bulletins = Bulletins(market.names.symbols, seed)
         self._log = SentLog(market.names, sent_log)
         self._event, self._on_second = event, on_second
-        self._listeners: list[socket.socket] = []
+        self.faults = Faults(self.feed, self._listeners, seed, event, faults)
         self._ids: Counter[str] = Counter()
         self._past: Counter[str] = Counter()
         self._wake = asyncio.Event()
         self._stopping = self._history_full = False
         self._cleared = time.monotonic()
+        self._day = market.second_us // c.DAY_US
 
     @property
     def sent(self) -> dict[str, int]:
@@ -113,13 +114,8 @@ class Simulator:
 
     async def open(self) -> None:
         """Bind and listen. Raises OSError naming the port that cannot be had."""
-        loop = asyncio.get_running_loop()
         try:
-            for port in self.ports:
-                listener = _listen(self.host, port)
-                self._listeners.append(listener)
-                self.addresses[port.name] = listener.getsockname()[:2]
-                loop.add_reader(listener, self._accept, loop, listener, port)
+            self._listeners.open()
         except OSError:
             await self.close()
             raise
@@ -158,28 +154,31 @@ class Simulator:
             for symbol in session.watched_symbols:
                 session.clear(symbol, "BA")
 
-    async def close(self) -> None:
-        """Stop listening, give clients a moment to take what is queued, close all. Safe to call twice."""
-        loop = asyncio.get_running_loop()
-        for listener in self._listeners:
-            loop.remove_reader(listener)
-            listener.close()
-        self._listeners.clear()
+    async def close(self, linger: float = 0.0) -> None:
+        """Stop listening, give clients a moment to take what is queued, close all. Safe to call twice.
+
+        With `linger` the streaming clients are told that nothing follows, and have so many seconds to read to that end
+        and close themselves.
+        """
+        self.faults.close()
+        self._listeners.close()
         until = time.monotonic() + _CLOSE_SECONDS
         while self.queued_bytes and (left := until - time.monotonic()) > 0:
+            await self._wait(left)
+        streams = [session.connection for session in self.feed.sessions if session.streams] if linger else []
+        for connection in streams:
+            connection.end()
+        until = time.monotonic() + linger
+        while not all(connection.closed for connection in streams) and (left := until - time.monotonic()) > 0:
             await self._wait(left)
         for session in list(self.feed.sessions):
             session.connection.close("the simulator ends")
         self._log.close()
 
-    def _accept(self, loop: asyncio.AbstractEventLoop, listener: socket.socket, port: Port) -> None:
-        try:
-            sock, _ = listener.accept()
-        except OSError:
-            return  # the client was gone before it was accepted
+    def _client(self, sock: socket.socket, port: Port) -> None:
         try:
             connection = Connection(
-                loop, sock, self.connections + 1, port.name, port.line_end, self._log,
+                asyncio.get_running_loop(), sock, self.connections + 1, port.name, port.line_end, self._log,
                 self.feed.behaviour.queue_limit, self._wake.set,
             )  # fmt: skip
         except OSError:
@@ -192,6 +191,7 @@ class Simulator:
         connection.on_line = lambda line: self._command(session, line)
         connection.on_close = lambda reason: self._closed(session, reason)
         self._event("client_connected", {"connection": connection.number, "port": port.name, "peer": connection.peer})
+        self.faults.joined(connection)
         session.greet()
         connection.start()
 
@@ -221,6 +221,7 @@ class Simulator:
             if not self.started and self._may_start(now):
                 self.market.start(now)
                 self.started = True
+                self.faults.flow_started()
                 self._event("flow_started", {})
             room = not self.market.unpaced or self._room()
             rows = self.market.advance(now, room)
@@ -253,9 +254,36 @@ class Simulator:
             self._tell_of_full_history()
             if self.feed.behaviour.corrections:
                 rows = self._corrector.extend(rows)
+            for correction in rows.corrections:
+                self.feed.history.correct(correction)
         self.feed.cut_windows(rows.level2, rows.reset)
         for session in list(self.feed.sessions):
             session.deliver(rows)
+        if not isinstance(rows, ReadyRows):  # a recording says itself what its feed said
+            self._tell_of_new_day()
+            self._tell_bulletins()
+
+    def _tell_bulletins(self) -> None:
+        if self.market.second_us == self._bulletins.second_us:
+            return
+        sessions = [session for session in self.feed.sessions if isinstance(session, level1.Level1Session)]
+        if not any(session.news or session.regional.any() for session in sessions):
+            return
+        asked = np.flatnonzero(np.bitwise_or.reduce([session.regional for session in sessions]))
+        self._bulletins.advance(self.market.second_us, self.market.state, asked)
+        for session in sessions:
+            session.tell(self._bulletins)
+
+    def _tell_of_new_day(self) -> None:
+        """After the batch in which the market's clock went past midnight Eastern."""
+        day = self.market.second_us // c.DAY_US
+        before, self._day = self._day, day
+        if day <= before or not self.feed.behaviour.summary_at_day_roll:
+            return
+        self._event("day_rolled", {})
+        for session in list(self.feed.sessions):
+            if isinstance(session, level1.Level1Session):
+                session.day_rolled()
 
     def _tell_of_full_history(self) -> None:
         if self.feed.history.trades.dropped and not self._history_full:
@@ -282,6 +310,7 @@ class Simulator:
             for session in list(self.feed.sessions):
                 if isinstance(session, admin.AdminSession):
                     session.second()
+            self.faults.second()
             self._drop_stalled()
             self._clear_when_due()
             self._log.flush()
@@ -309,13 +338,3 @@ def _counts(session: Session) -> dict[str, int]:
             "clock_lines": connection.clock_lines_sent,
         }
     return counts
-
-
-def _listen(host: str, port: Port) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port.number, type=socket.SOCK_STREAM)[0]
-        listener = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot listen on {host}:{port.number} ({port.name}): {error.strerror}") from error
-    listener.setblocking(False)
-    return listener

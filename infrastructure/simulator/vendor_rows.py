@@ -14,7 +14,8 @@ import numpy.typing as npt
 from numba import njit
 
 from infrastructure.simulator import columns as c
-from infrastructure.simulator.replay_orders import OrderBook, order_rows, rows_needed
+from infrastructure.simulator.replay_order_book import OrderBook
+from infrastructure.simulator.replay_orders import order_rows, rows_needed
 
 _COLUMNS = 2
 assert _COLUMNS == c.VERSION, "columns.py changed: see its docstring"
