@@ -86,10 +86,22 @@ class IQFeedConfig(Section):
     depth_by_symbol: dict[Symbol, Literal["levels", "orders"]] = {}  # symbols whose form is another
     depth_levels: Annotated[int, Field(ge=0, le=40)] = 0  # WPL levels asked for; 0 = all
     depth_redrive_seconds: Annotated[float, Field(ge=0)] = 20.0  # watch a silent symbol's depth again; 0 = never
+    first_line_seconds: Annotated[float, Field(ge=0)] = 10.0  # a watch without any answer is sent again; 0 = never
     news: bool = False  # ask for headlines (S,NEWSON)
     regional: bool = False  # ask for quotes per market center of each symbol (S,REGON)
     silence_seconds: Annotated[float, Field(gt=0)] = 5.0  # no line of any kind for this long = connection dead
     reconnect_max_seconds: Annotated[float, Field(gt=0)] = 30.0
+
+    @model_validator(mode="after")
+    def _served(self) -> Self:
+        ordered = [name for name, form in self.depth_by_symbol.items() if form == "orders"]
+        if self.level2 and self.protocol != PROTOCOLS[0] and (ordered or self.depth == "orders"):
+            asked = "depth orders" if self.depth == "orders" else f"depth_by_symbol orders for {ordered[0]}"
+            raise ValueError(
+                f"{asked} cannot be served with protocol {self.protocol}: before {PROTOCOLS[0]} depth has one form,"
+                f" per participant; set protocol to {PROTOCOLS[0]}, or depth to levels"
+            )
+        return self
 
 
 class IngestionConfig(Section):
@@ -97,6 +109,20 @@ class IngestionConfig(Section):
 
     instances: Annotated[int, Field(ge=1, le=16)] = 1
     assign: tuple[tuple[Symbol, ...], ...] = ()
+
+
+class SymbolsSearchConfig(Section):
+    """The Lookup port's symbol search as the source of `symbols`; asked at each start. No `text` = no search.
+
+    Taken is what lies on one of `listed_markets` and is of one of `security_types` (ids of the feed's tables SLM and
+    SST; none = any), the first `limit` by name.
+    """
+
+    text: Annotated[str, AfterValidator(symbol_names.search_text)] = ""  # found anywhere in the field, in either case
+    field: Literal["symbol", "description"] = "symbol"
+    listed_markets: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    security_types: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    limit: Annotated[int, Field(ge=1, le=20_000)] = 500
 
 
 class SpoolConfig(Section):
@@ -270,7 +296,8 @@ class Settings(Section):
     """The whole document."""
 
     symbols: tuple[Symbol, ...] = ("AAPL", "GOOGL", "MSFT", "TSLA")
-    symbols_file: str = ""  # one symbol per line; in place of `symbols` of the same or a lower layer
+    symbols_file: str = ""  # one symbol per line; in place of `symbols` of a lower layer
+    symbols_search: SymbolsSearchConfig = SymbolsSearchConfig()  # likewise; `symbols` is filled in when it was asked
     state_dir: str = ""
     iqfeed: IQFeedConfig = IQFeedConfig()
     ingestion: IngestionConfig = IngestionConfig()
@@ -292,7 +319,8 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _split(self) -> Self:
-        fault = faults(self.symbols, self.ingestion.instances, self.ingestion.assign)
+        found_later = bool(self.symbols_search.text)
+        fault = faults(self.symbols, self.ingestion.instances, self.ingestion.assign, found_later=found_later)
         if fault:
             detail = PydanticCustomError("value_error", "{fault}", {"fault": fault})
             place = ("ingestion", "assign")

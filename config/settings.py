@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr, TypeAdapter, ValidationError
+from pydantic import SecretStr, ValidationError
 
 from config import keys, paths, secrets, symbols, variables
 from config.document import Document, DocumentError, Place, parse, read
 from config.faults import expected, involved
 from config.masking import secret_spans
 from config.sections import Settings
+from config.texts import TextError, value_of
 
 Tree = dict[str, Any]  # Any: JSON
 
@@ -178,6 +179,8 @@ def differences(old: Settings, new: Settings) -> list[dict[str, Any]]:
     found = []
     for path, key in keys.all_keys().items():
         was, now = _parent(before, path)[path[-1]], _parent(after, path)[path[-1]]
+        if path == ("symbols",) and old.symbols_search.text and old.symbols_search == new.symbols_search:
+            continue  # what one search found at two times is no difference of settings
         if was != now:
             show = secrets.shown if key.secret else lambda value: value
             found.append({"key": key.dotted, "old": show(was), "new": show(now)})
@@ -225,29 +228,13 @@ def _environment(environ: Mapping[str, str], problems: list[Problem]) -> _Layer:
     for name in sorted(set(environ) & set(known)):
         key = known[name]
         try:
-            value = _from_text(key, environ[name])
-        except ValidationError as error:
-            problems.append(Problem(expected(error.errors()[0], key.secret), key.dotted, where=name))
-            continue
-        except ValueError as error:
-            problems.append(Problem(f"not a list: {error}", key.dotted, where=name))
+            value = value_of(key, environ[name])
+        except TextError as error:
+            problems += [Problem(fault.message, fault.key, where=name) for fault in error.faults]
             continue
         _parent(layer.values, key.path)[key.path[-1]] = value
         layer.where[key.path] = name
     return layer
-
-
-def _from_text(key: keys.Key, text: str) -> Any:  # Any: JSON
-    """A variable's text as the key's own type. Raises ValidationError, ValueError."""
-    if key.secret:
-        return text
-    given: Any = text  # Any: text, or the list it stands for
-    if key.path == ("symbols",):
-        given = json.loads(text) if text.lstrip().startswith("[") else [part for part in text.split(",") if part]
-    elif key.path == ("ingestion", "assign"):
-        given = json.loads(text)
-    adapter: TypeAdapter[Any] = TypeAdapter(key.annotation)
-    return adapter.dump_python(adapter.validate_python(given), mode="json")
 
 
 def _check_names(layer: _Layer, problems: list[Problem]) -> None:
@@ -341,22 +328,39 @@ def _fetch_symbols(
     layers: list[_Layer],
     problems: list[Problem],
 ) -> None:
-    """`symbols_file` becomes `symbols`, unless a higher layer lists them; what is named twice is a problem."""
-    file, listing = winners["symbols_file",], winners["symbols",]
-    named = merged["symbols_file"]
-    if isinstance(named, str) and named and layers.index(listing) > layers.index(file):
-        merged["symbols_file"] = named = ""
-        origins["symbols_file"] = origins["symbols"]
-    if not isinstance(named, str) or not named:
+    """The source of the highest layer becomes `symbols`; two of one layer, and what is named twice, are problems.
+
+    A search is asked later (it needs the feed): until then its `symbols` are empty.
+    """
+    texts = {path: str(_parent(merged, path)[path[-1]]).strip() for path in symbols.SOURCES}
+    rank = {path: layers.index(winners[path]) for path, text in texts.items() if text}
+    if not texts[symbols.SEARCH]:
+        for path in symbols.beside_search({path: layers.index(layer) for path, layer in winners.items()}):
+            message = f"no search without {'.'.join(symbols.SEARCH)}"
+            problems.append(winners[path].problem(path, message, "name the text to search for, or leave this key out"))
+    source, outranked, rivals = symbols.chosen(rank)
+    for path in outranked:
+        _parent(merged, path)[path[-1]] = ""
+        origins[".".join(path)] = origins[".".join(source)]
+    if rivals:
+        message = f"{' and '.join('.'.join(path) for path in rivals)} are both given"
+        problems.append(winners[rivals[-1]].problem(rivals[-1], message, "keep one of the two"))
+        return
+    if source == symbols.SEARCH:
+        merged["symbols"], origins["symbols"] = [], Origin("symbols search", texts[source])
+        return
+    if source == ("symbols",):
         given = merged["symbols"] if isinstance(merged["symbols"], list | tuple) else ()
+        if given is merged["symbols"] and not given:
+            advice = "name one symbol, or where they come from: symbols_file, symbols_search"
+            problems.append(winners[source].problem(source, "names no symbol", advice))
         for index, symbol, first in symbols.repeats(given):
             message = f"{symbol} is named twice; first as number {first + 1} of the list"
-            problems.append(listing.problem(("symbols", index), message, "name each symbol once"))
+            problems.append(winners[source].problem((*source, index), message, "name each symbol once"))
         return
-    if listing is file:
-        message = "symbols and symbols_file are both given"
-        problems.append(file.problem(("symbols_file",), message, "keep one of the two"))
-        return
+    file, named = winners["symbols_file",], merged["symbols_file"]
+    if not isinstance(named, str):
+        return  # what validates the settings says so
     try:
         merged["symbols"], faults = symbols.read(Path(named))
     except OSError as error:

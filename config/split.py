@@ -28,8 +28,13 @@ def symbols_of(
     )
 
 
-def faults(symbols: Sequence[str], instances: int, assign: Sequence[Sequence[str]]) -> str:
-    """What is wrong with a list, in one sentence that names the symbols; "" = nothing. No list at all is right."""
+def faults(
+    symbols: Sequence[str], instances: int, assign: Sequence[Sequence[str]], *, found_later: bool = False
+) -> str:
+    """What is wrong with a list, in one sentence that names the symbols; "" = nothing. No list at all is right.
+
+    `found_later`: the symbols come from a search, so the list may name others, and not all.
+    """
     if not assign:
         return ""
     found = []
@@ -38,6 +43,8 @@ def faults(symbols: Sequence[str], instances: int, assign: Sequence[Sequence[str
     counted = Counter(name for names in assign for name in names)
     if twice := [name for name, count in counted.items() if count > 1]:
         found.append(f"on more than one place: {_named(twice)}")
+    if found_later:
+        return "; ".join(found)
     if unknown := [name for name in counted if name not in symbols]:
         found.append(f"not among the symbols: {_named(unknown)}")
     if missing := [name for name in symbols if name not in counted]:

@@ -7,13 +7,21 @@ line's begin or after a blank, because `#` also ends the names of continuous fut
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from config.document import Place
 
 MAX_LENGTH = 30  # of a watch command's symbol
 MAX_BYTES = 1 << 20  # of a file
+MAX_SEARCH = 100  # characters of a search's text
+Key = tuple[str, ...]
+SEARCH: Key = ("symbols_search", "text")
+SOURCES: tuple[Key, ...] = (
+    ("symbols",),
+    ("symbols_file",),
+    SEARCH,
+)  # keys of the settings; `symbols` stands in the defaults
 _WILDCARDS = "*?~"
 _COMMENT = re.compile(r"(^|\s)#.*$")
 
@@ -42,6 +50,38 @@ def normal(text: str) -> str:
     if why := fault(text):
         raise ValueError(f"not a symbol ({why})")
     return text.strip().upper()
+
+
+def search_text(text: str) -> str:
+    """The text of a symbol search, blanks around it cut off; "" = no search. Raises ValueError saying what is wrong."""
+    found = text.strip()
+    for char in found:
+        if char in "*?":
+            raise ValueError(f"wildcard {char}: the text is found anywhere, write it without")
+        if char == "," or not " " <= char <= "~":
+            raise ValueError(f"a character that no search takes: {char!r}")
+    if len(found) > MAX_SEARCH:
+        raise ValueError(f"longer than {MAX_SEARCH} characters")
+    return found
+
+
+def chosen(rank: Mapping[Key, int]) -> tuple[Key, list[Key], list[Key]]:
+    """Of the SOURCES that are given, each with the rank of its layer (0 = the defaults): which one counts.
+
+    Also those that it outranks, `symbols` left out, and two that stand in its layer where it is not alone there.
+    """
+    top = max(rank.values())
+    rivals = [key for key in SOURCES if rank.get(key) == top]
+    outranked = [key for key in SOURCES[1:] if rank.get(key, top) < top]
+    return rivals[-1], outranked, rivals[-2:] if len(rivals) > 1 and top else []
+
+
+def beside_search(rank: Mapping[Key, int]) -> list[Key]:
+    """Of all keys with the rank of their layer, where there is no text to search for: parts of a search that lack it.
+
+    Not those of a layer that has an empty text, or lies below one: there the search is switched off.
+    """
+    return [key for key, own in rank.items() if key[0] == SEARCH[0] and own > rank[SEARCH]]
 
 
 def repeats(names: Sequence[object]) -> Iterator[tuple[int, str, int]]:
