@@ -10,8 +10,7 @@ after their end, those inside an open gap until it ends; a trade older than that
 
 from __future__ import annotations
 
-from numba import njit
-
+from pipeline_orchestrator.processing.inner import inner
 from pipeline_orchestrator.processing.layout import (
     CHANGED,
     GAPPED,
@@ -34,7 +33,7 @@ from pipeline_orchestrator.processing.trust import gap_open1, gap_reaches
 IN_TIME, LATE, TOO_LATE = range(3)
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def room_for_bars(st: StateArrays) -> Flag:
     """False where two more bars need a larger array."""
     if st.bars.size - st.pool[P_BARS] >= 2:
@@ -43,7 +42,7 @@ def room_for_bars(st: StateArrays) -> Flag:
     return free >= 0 and st.bars[free]["older"] >= 0
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def new_bar(st: StateArrays) -> Number:
     """Index of an unused bar. room_for_bars must hold."""
     p = st.pool[P_FREE_BAR]
@@ -55,7 +54,7 @@ def new_bar(st: StateArrays) -> Number:
     return p
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def take_trade(
     st: StateArrays,
     slot: int,
@@ -72,7 +71,7 @@ def take_trade(
     link = st.slots[slot]["link"]
     clock = st.links[link]["clock"]
     begin = (time // length) * length
-    if clock != NIL and begin + length + keep < clock and not in_open_gap(st, slot, link, begin, begin + length):
+    if too_far_back(st, slot, begin, length, keep):
         return TOO_LATE
     chain = st.chains[2 * slot + k]
     newer, p = -1, chain["head"]
@@ -91,13 +90,23 @@ def take_trade(
     return LATE if late else IN_TIME
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
+def too_far_back(st: StateArrays, slot: int, begin: int, length: int, keep: int) -> Flag:
+    """True for a bar that ended more than `keep` before the clock and lies in no open gap: it is kept no more."""
+    link = st.slots[slot]["link"]
+    clock = st.links[link]["clock"]
+    if clock == NIL or begin + length + keep >= clock:
+        return False
+    return not in_open_gap(st, slot, link, begin, begin + length)
+
+
+@inner
 def in_open_gap(st: StateArrays, slot: int, link: int, begin: int, end: int) -> Flag:
     """True where [begin, end) lies in a Level 1 gap of the symbol that began at a known time and has not ended."""
     return st.links[link]["gap1_from"] != NIL and gap_open1(st, slot, link) and gap_reaches(st, slot, link, begin, end)
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def touch(st: StateArrays, slot: int, k: int, p: int) -> None:
     """The bar changes: a published one waits for its next revision."""
     bar = st.bars[p]
@@ -106,7 +115,7 @@ def touch(st: StateArrays, slot: int, k: int, p: int) -> None:
         st.chains[2 * slot + k]["pending"] = st.chains[2 * slot + k]["pending"] + 1
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def find_bar(st: StateArrays, slot: int, k: int, begin: int) -> Number:
     """The bar that begins then, -1 where none is kept."""
     p = st.chains[2 * slot + k]["head"]
@@ -117,7 +126,7 @@ def find_bar(st: StateArrays, slot: int, k: int, begin: int) -> Number:
     return p
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def drop_trades(st: StateArrays, slot: int, p: int) -> Number:
     """Give back the kept trades of a bar; how many."""
     bar = st.bars[p]
@@ -134,7 +143,7 @@ def drop_trades(st: StateArrays, slot: int, p: int) -> Number:
     return n
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def _insert(st: StateArrays, slot: int, k: int, newer: int, older: int, begin: int, date: int) -> Number:
     chain = st.chains[2 * slot + k]
     p = new_bar(st)
@@ -161,7 +170,7 @@ def _insert(st: StateArrays, slot: int, k: int, newer: int, older: int, begin: i
     return p
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def empty_bar(bar: Array) -> None:
     """A bar without trades."""
     bar["open"] = 0
@@ -178,7 +187,7 @@ def empty_bar(bar: Array) -> None:
     bar["odd_count"] = 0
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def add_trade(bar: Array, at: int, price: int, size: int, qualified: bool) -> None:
     """A trade `at` microseconds after the bar's begin moves it; trades come in log order."""
     if not qualified:
@@ -207,7 +216,7 @@ def add_trade(bar: Array, at: int, price: int, size: int, qualified: bool) -> No
     bar["turnover_lo"] = bar["turnover_lo"] + (price & LOW_MASK) * size
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def oldest_pending(st: StateArrays, slot: int, k: int) -> int:
     """The oldest bar that waits to be published, or -1; walk on through `newer`."""
     chain = st.chains[2 * slot + k]
@@ -221,13 +230,13 @@ def oldest_pending(st: StateArrays, slot: int, k: int) -> int:
     return found
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def waits(st: StateArrays, p: int) -> Flag:
     """True for a bar that is unpublished, or changed since."""
     return st.bars[p]["flags"] & (PUBLISHED | CHANGED) != PUBLISHED
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def publish(st: StateArrays, slot: int, k: int, p: int) -> None:
     """The bar goes out now: count its revision."""
     bar = st.bars[p]
@@ -237,7 +246,7 @@ def publish(st: StateArrays, slot: int, k: int, p: int) -> None:
     st.chains[2 * slot + k]["pending"] = st.chains[2 * slot + k]["pending"] - 1
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def drop_old(st: StateArrays, slot: int, k: int, length: int, keep: int, clock: int) -> None:
     """Give back published bars whose end lies more than `keep` before the clock, up to one inside an open gap."""
     chain = st.chains[2 * slot + k]

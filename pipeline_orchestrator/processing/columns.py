@@ -6,7 +6,7 @@ read-only and aligned, whatever Arrow gave: a kernel is compiled per kind of arr
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,12 @@ from pipeline_orchestrator.processing.layout import NIL, Array, Number
 
 _SCHEMA = arrow_schema(EVENTS)
 _NAMES = tuple(_SCHEMA.names)
+_WIDE, _CODE = np.dtype(np.int64), np.dtype(np.int32)
+_READ = tuple(
+    (name, at)
+    for at, name in enumerate(_NAMES)
+    if name not in {"total_volume", "aggressor", "level", "order_count", "precision"}
+)
 
 
 def _fixed(array: Array) -> Array:
@@ -94,6 +100,12 @@ def value_or_nil(column: Column, i: int) -> Number:
     return NIL
 
 
+def value_at(column: Column, i: int) -> int:
+    """The same for Python."""
+    known = column.bits.size == 0 or column.bits[i >> 3] >> (i & 7) & 1
+    return int(column.values[i]) if known else NIL
+
+
 def rows_of(batch: pa.RecordBatch, offsets: Array, mmid_keys: Array, conditions_keys: Array) -> Rows:
     """The columns of a batch with arrow_schema(EVENTS). Raises ValueError for another schema.
 
@@ -103,44 +115,44 @@ def rows_of(batch: pa.RecordBatch, offsets: Array, mmid_keys: Array, conditions_
     if not batch.schema.equals(_SCHEMA) and tuple(batch.schema.names) != _NAMES:
         raise ValueError("processing reads rows of market.events")
     n = batch.num_rows
-    column = dict(zip(_NAMES, batch.columns, strict=True))
+    # Only what is read: taking a column out of a batch costs more than looking at its buffers.
+    column = {name: batch.column(at) for name, at in _READ}
     raw = column["raw"]
     buffers = raw.buffers()
-    codes = np.int32
     return Rows(
-        instance=_values(column["instance"], np.int32),
-        epoch=_values(column["epoch"], np.int64),
-        seq=_values(column["seq"], np.int64),
-        idx=_values(column["idx"], np.int32),
-        port=_values(column["port"], codes),
-        kind=_values(column["kind"], codes),
-        symbol=_column(column["symbol"], codes),
-        date=_column(column["trading_date"], np.int32),
-        time=_column(column["event_time_us"], np.int64),
-        recv=_values(column["recv_time_us"], np.int64),
-        price=_column(column["price"], np.int64),
-        size=_column(column["size"], np.int64),
-        side=_column(column["side"], codes),
-        basis=_column(column["basis"], codes),
-        bid=_column(column["bid"], np.int64),
-        bid_size=_column(column["bid_size"], np.int64),
-        ask=_column(column["ask"], np.int64),
-        ask_size=_column(column["ask_size"], np.int64),
+        instance=_values(column["instance"], _CODE),
+        epoch=_values(column["epoch"], _WIDE),
+        seq=_values(column["seq"], _WIDE),
+        idx=_values(column["idx"], _CODE),
+        port=_values(column["port"], _CODE),
+        kind=_values(column["kind"], _CODE),
+        symbol=_column(column["symbol"], _CODE),
+        date=_column(column["trading_date"], _CODE),
+        time=_column(column["event_time_us"], _WIDE),
+        recv=_values(column["recv_time_us"], _WIDE),
+        price=_column(column["price"], _WIDE),
+        size=_column(column["size"], _WIDE),
+        side=_column(column["side"], _CODE),
+        basis=_column(column["basis"], _CODE),
+        bid=_column(column["bid"], _WIDE),
+        bid_size=_column(column["bid_size"], _WIDE),
+        ask=_column(column["ask"], _WIDE),
+        ask_size=_column(column["ask_size"], _WIDE),
         summary=_bits(column["summary"].buffers()[1], column["summary"].offset, n),
-        source=_values(column["source"], codes),
+        source=_values(column["source"], _CODE),
         replay_bits=_validity(column["replay_of"]),
-        raw_offsets=_fixed(np.frombuffer(buffers[1], np.int32)[raw.offset : raw.offset + n + 1]),
-        raw=_NO_BITS if buffers[2] is None else _fixed(np.frombuffer(buffers[2], np.uint8)),
+        raw_offsets=_view(buffers[1], raw.offset, n + 1, _CODE),
+        raw=_NO_BITS if buffers[2] is None else _bytes(buffers[2], 0),
         raw_bits=_validity(raw),
-        order_id=_column(column["order_id"], np.int64),
-        priority=_column(column["priority"], np.int64),
-        mmid=_column(column["mmid"], codes),
+        order_id=_column(column["order_id"], _WIDE),
+        priority=_column(column["priority"], _WIDE),
+        mmid=_column(column["mmid"], _CODE),
         mmid_keys=_fixed(mmid_keys),
-        tick_id=_column(column["tick_id"], np.int64),
-        center=_column(column["market_center"], codes),
-        conditions=_column(column["conditions"], codes),
+        tick_id=_column(column["tick_id"], _WIDE),
+        center=_column(column["market_center"], _CODE),
+        conditions=_column(column["conditions"], _CODE),
         conditions_keys=_fixed(conditions_keys),
-        correction=_column(column["correction"], codes),
+        correction=_column(column["correction"], _CODE),
         closed=NEVER_CLOSED,
         offset=_fixed(offsets),
         slot=np.full(n, -1, np.int32),
@@ -171,22 +183,23 @@ def _unpacked(bits: Array, n: int) -> Array:
     return np.unpackbits(bits, bitorder="little", count=n).astype(np.bool_)
 
 
-def _values(array: pa.Array, dtype: type[np.generic]) -> Array:
+def _values(array: pa.Array, dtype: np.dtype[Any]) -> Array:
     return _view(array.buffers()[1], array.offset, len(array), dtype)
 
 
-def _column(array: pa.Array, dtype: type[np.generic]) -> Column:
+def _column(array: pa.Array, dtype: np.dtype[Any]) -> Column:
     buffers, offset, n = array.buffers(), array.offset, len(array)
     return Column(_view(buffers[1], offset, n, dtype), _bits(buffers[0], offset, n))
 
 
-def _view(buffer: pa.Buffer | None, offset: int, n: int, dtype: type[np.generic]) -> Array:
+def _view(buffer: pa.Buffer | None, offset: int, n: int, dtype: np.dtype[Any]) -> Array:
     if buffer is None or n == 0:
         return _fixed(np.zeros(n, dtype))
-    values = np.frombuffer(buffer, dtype)[offset : offset + n]
-    if not values.flags.aligned:
+    values: Array = np.frombuffer(buffer, dtype, n, offset * dtype.itemsize)
+    if buffer.address % dtype.itemsize:
         return _fixed(values)
-    values.flags.writeable = False
+    if buffer.is_mutable:
+        values.flags.writeable = False
     return values
 
 
@@ -198,8 +211,14 @@ def _bits(buffer: pa.Buffer | None, offset: int, n: int) -> Array:
     """Bits from bit 0 on; a slice that does not begin at a byte is copied."""
     if buffer is None:
         return _NO_BITS
-    found: Array = np.frombuffer(buffer, np.uint8)
     if offset % 8 == 0:
-        return _fixed(found[offset // 8 :])
-    bits = np.unpackbits(found, bitorder="little", count=offset + n)[offset:]
+        return _bytes(buffer, offset // 8)
+    bits = np.unpackbits(np.frombuffer(buffer, np.uint8), bitorder="little", count=offset + n)[offset:]
     return _fixed(np.packbits(bits, bitorder="little"))
+
+
+def _bytes(buffer: pa.Buffer, first: int) -> Array:
+    values: Array = np.frombuffer(buffer, np.uint8, -1, first)
+    if buffer.is_mutable:
+        values.flags.writeable = False
+    return values

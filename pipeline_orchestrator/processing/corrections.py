@@ -5,18 +5,18 @@ most `bars.keep_trades` of them (56 bytes each, twice that while the table doubl
 minute that has any loses its trades (counted), and no correction can name them any more.
 
 `C` lines: `X` deletes the one kept trade that it names, `I` inserts a trade. A trade is named by tick id, market
-center and trading date, and then price, size and, where the line has one, the exact time must agree too; where either
-side has no tick id, by time, price, size, center and conditions. An inserted trade without a type is of type C where
-its conditions are `01` (regular), otherwise it cannot be placed. No such trade, more than one, or a line that lacks
-what is needed: nothing changes, and a row of market.gaps says why. A correction moves bars (their next revision goes
-out at the next clock) and the VWAP from here on; the last price stays.
+center, price and size; where the line has a time, it must agree exactly, else the date, where the line has one; where
+either side has no tick id, by time, price, size, center and conditions. An inserted trade without a type is of type C
+where its conditions are `01` (regular), otherwise it cannot be placed; nor can one without a time: tick ids are opaque
+numbers that need not follow each other, and the time of receipt says when the correction came. An insert that names a
+kept trade is a repeat; into a minute that keeps its trades no more nothing is inserted, as a repeat could not be told.
+Whatever does not fit changes nothing, and a row of market.gaps says why. A correction moves bars (their next revision
+goes out at the next clock) and the VWAP from here on; the last price stays.
 """
 
 from __future__ import annotations
 
 from typing import Final
-
-from numba import njit
 
 from pipeline_orchestrator.processing.bar_chains import (
     LATE,
@@ -26,9 +26,11 @@ from pipeline_orchestrator.processing.bar_chains import (
     empty_bar,
     find_bar,
     take_trade,
+    too_far_back,
     touch,
 )
 from pipeline_orchestrator.processing.columns import Rows, present, value_or_nil
+from pipeline_orchestrator.processing.inner import inner, rare
 from pipeline_orchestrator.processing.layout import (
     C_CORRECTED,
     C_NOT_CORRECTED,
@@ -56,23 +58,25 @@ _ODD = 2  # basis O
 _DELETE = 1  # correction X
 _REGULAR: Final = mmid_key("01")
 
+NOT_KEPT: Final = 3  # neither bar of an insert
 # Why a correction was not applied, in bits above those of the intervals whose bars lie too far back.
-NO_SUCH_TRADE, SEVERAL_TRADES, INCOMPLETE, KNOWN_ALREADY = 4, 8, 16, 32
+NO_SUCH_TRADE, SEVERAL_TRADES, INCOMPLETE, KNOWN_ALREADY, NO_TIME = 4, 8, 16, 32, 64
 REASONS: Final = {
     NO_SUCH_TRADE: "no kept trade has this identity, price, size and time",
     SEVERAL_TRADES: "more than one kept trade fits",
-    INCOMPLETE: "the line lacks what is needed: price and size; type and time to insert, tick id or time to delete",
+    INCOMPLETE: "the line lacks what is needed: price, size (0 or more); type to insert, tick id or time to delete",
     KNOWN_ALREADY: "a trade with this identity is there already",
+    NO_TIME: "the inserted trade has no time, so its bar is not known",
 }
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def room_for_trade(st: StateArrays) -> Flag:
     """False where one more trade needs a larger table."""
     return st.pool[P_FREE_TRADE] >= 0 or st.pool[P_TRADES] < st.trades.size
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def count_trade(st: StateArrays, slot: int, price: int, size: int, sign: int) -> None:
     """Put a trade into the VWAP (sign 1), or take it out (-1)."""
     row = st.slots[slot]
@@ -81,7 +85,7 @@ def count_trade(st: StateArrays, slot: int, price: int, size: int, sign: int) ->
     row["turnover_lo"] = row["turnover_lo"] + sign * ((price & LOW_MASK) * size)
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def bar_trade(rows: Rows, i: int, st: StateArrays, slot: int, rules: Rules, date: int, flags: int) -> tuple[int, bool]:
     """Take the trade of row i, which has price, size and time, into its bars and keep it.
 
@@ -101,7 +105,7 @@ def bar_trade(rows: Rows, i: int, st: StateArrays, slot: int, rules: Rules, date
     return lost, late
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def _keep(rows: Rows, i: int, st: StateArrays, slot: int, rules: Rules, date: int, flags: int) -> None:
     time = rows.time.values[i]
     p = find_bar(st, slot, 1, (time // _MINUTE) * _MINUTE)
@@ -143,7 +147,7 @@ def _keep(rows: Rows, i: int, st: StateArrays, slot: int, rules: Rules, date: in
     bar["last_trade"] = at
 
 
-@njit(error_model="numpy")
+@rare
 def _thin_newest(st: StateArrays, slot: int, p: int) -> Number:
     """Drop the trades of the bar that the newest one was just counted in; it was not kept yet."""
     bar = st.bars[p]
@@ -155,7 +159,7 @@ def _thin_newest(st: StateArrays, slot: int, p: int) -> Number:
     return drop_trades(st, slot, p) - 1
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def conditions_of(rows: Rows, i: int) -> Number:
     """Key of the row's conditions; those of none are NIL."""
     if present(rows.conditions.bits, i):
@@ -163,7 +167,7 @@ def conditions_of(rows: Rows, i: int) -> Number:
     return NIL
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def center_of(rows: Rows, i: int) -> Number:
     """Market center of the row, NIL32 for none."""
     if present(rows.center.bits, i):
@@ -171,24 +175,26 @@ def center_of(rows: Rows, i: int) -> Number:
     return NIL32
 
 
-@njit(error_model="numpy")
+@rare
 def _fits(rows: Rows, i: int, trade: Array) -> Flag:
     """True where the correction of row i names this trade."""
     if trade["price"] != value_or_nil(rows.price, i) or trade["size"] != value_or_nil(rows.size, i):
         return False
     if trade["center"] != center_of(rows, i):
         return False
-    if trade["date"] != NIL32 and present(rows.date.bits, i) and rows.date.values[i] != trade["date"]:
-        return False
     time, tick = value_or_nil(rows.time, i), value_or_nil(rows.tick_id, i)
-    if time != NIL and time != trade["time"]:
+    if time != NIL:
+        # It says more than the date, which is that of the calendar where a trade has that of its session.
+        if time != trade["time"]:
+            return False
+    elif trade["date"] != NIL32 and present(rows.date.bits, i) and rows.date.values[i] != trade["date"]:
         return False
     if tick != NIL and trade["tick_id"] != NIL:
         return tick == trade["tick_id"]
     return time != NIL and trade["conditions"] == conditions_of(rows, i)
 
 
-@njit(error_model="numpy")
+@rare
 def _find(rows: Rows, i: int, st: StateArrays, slot: int) -> tuple[int, int, int, int]:
     """How many kept trades fit the correction of row i; bar, predecessor and place of the last one found."""
     found, bar, before, place = 0, -1, -1, -1
@@ -204,7 +210,7 @@ def _find(rows: Rows, i: int, st: StateArrays, slot: int) -> tuple[int, int, int
     return found, bar, before, place
 
 
-@njit(error_model="numpy")
+@rare
 def _again(st: StateArrays, slot: int, k: int, p: int, minute: int, length: int) -> None:
     """Make bar p anew of the trades that its minute keeps."""
     bar = st.bars[p]
@@ -220,7 +226,7 @@ def _again(st: StateArrays, slot: int, k: int, p: int, minute: int, length: int)
         at = trade["next"]
 
 
-@njit(error_model="numpy")
+@rare
 def _delete(rows: Rows, i: int, st: StateArrays, slot: int) -> int:
     found, minute, before, place = _find(rows, i, st, slot)
     if found != 1:
@@ -247,13 +253,21 @@ def _delete(rows: Rows, i: int, st: StateArrays, slot: int) -> int:
     return 0
 
 
-@njit(error_model="numpy")
+@rare
 def _insert(rows: Rows, i: int, st: StateArrays, slot: int, rules: Rules) -> int:
     typed = present(rows.basis.bits, i)
     regular = not typed and conditions_of(rows, i) == _REGULAR
-    if not present(rows.time.bits, i) or not (typed or regular) or rows.size.values[i] < 0:
+    if not (typed or regular) or rows.size.values[i] < 0:
         return INCOMPLETE
-    if present(rows.tick_id.bits, i) and _find(rows, i, st, slot)[0] != 0:
+    if not present(rows.time.bits, i):
+        return NO_TIME
+    begin = (rows.time.values[i] // _MINUTE) * _MINUTE
+    if too_far_back(st, slot, begin, _MINUTE, rules.keep_us):
+        return NOT_KEPT
+    minute = find_bar(st, slot, 1, begin)
+    if minute >= 0 and st.bars[minute]["flags"] & THINNED != 0:
+        return NOT_KEPT
+    if _find(rows, i, st, slot)[0] != 0:
         return KNOWN_ALREADY
     date = NIL32
     if present(rows.date.bits, i):
@@ -267,7 +281,7 @@ def _insert(rows: Rows, i: int, st: StateArrays, slot: int, rules: Rules) -> int
     return bar_trade(rows, i, st, slot, rules, date, flags)[0]
 
 
-@njit(error_model="numpy")
+@rare
 def correction_row(rows: Rows, i: int, st: StateArrays, slot: int, rules: Rules) -> int:
     """A `C` line. Bits of the intervals whose bar could not be revised, or of REASONS; 0 = all is done."""
     answer = INCOMPLETE
@@ -276,5 +290,5 @@ def correction_row(rows: Rows, i: int, st: StateArrays, slot: int, rules: Rules)
             answer = _insert(rows, i, st, slot, rules)
         elif present(rows.tick_id.bits, i) or present(rows.time.bits, i):
             answer = _delete(rows, i, st, slot)
-    st.counts[C_NOT_CORRECTED if answer >= NO_SUCH_TRADE else C_CORRECTED] += 1
+    st.counts[C_NOT_CORRECTED if answer >= NOT_KEPT else C_CORRECTED] += 1
     return answer

@@ -11,9 +11,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from numba import njit
-
 from pipeline_orchestrator.processing.columns import Rows, present, value_or_nil
+from pipeline_orchestrator.processing.inner import inner
 from pipeline_orchestrator.processing.layout import (
     ASK,
     BID,
@@ -30,7 +29,7 @@ from pipeline_orchestrator.processing.layout import (
 )
 from pipeline_orchestrator.processing.levels import best
 from pipeline_orchestrator.processing.measures import flow_imbalance, microprice, mid_price, track_mid, vwap
-from pipeline_orchestrator.processing.trust import gap_open1, gap_open2, shown_trust
+from pipeline_orchestrator.processing.trust import gap_open1, gap_open2, is_crossed, shown_trust
 
 # Lines common to all topics.
 EPOCH, SEQ, OFFSET, TIME, RECV = range(5)  # int64
@@ -104,12 +103,12 @@ class Books(NamedTuple):
     values: Array
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def _put(bits: Array, line: int, j: int) -> None:
     bits[line, j >> 3] |= 1 << (j & 7)
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def _identity(i64: Array, i32: Array, bits: Array, j: int, rows: Rows, i: int, part: int, sid: int, out: int) -> None:
     i64[EPOCH, j] = rows.epoch[i]
     i64[SEQ, j] = rows.seq[i]
@@ -128,7 +127,7 @@ def _identity(i64: Array, i32: Array, bits: Array, j: int, rows: Rows, i: int, p
         _put(bits, HAS_DATE, j)
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def put_book(
     to: Books, j: int, rows: Rows, i: int, part: int, st: StateArrays, slot: int, out: int, levels: int
 ) -> None:
@@ -145,12 +144,12 @@ def put_book(
         for r in range(n):
             at = block["off"] + block["n"] - 1 - r
             to.values[2 * side, end + r] = st.keys[at] if side == BID else -st.keys[at]
-            to.values[2 * side + 1, end + r] = st.sizes[at]
+            to.values[2 * side + 1, end + r] = abs(st.sizes[at])
         to.ends[side, j + 1] = end + n
     row["unshown"] = 0
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def put_bar(
     to: Bars, j: int, rows: Rows, i: int, part: int, st: StateArrays, slot: int, k: int, p: int, out: int
 ) -> None:
@@ -191,7 +190,7 @@ def put_bar(
         _put(to.bits, GAP, j)
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def feature_row(
     to: Features, j: int, rows: Rows, i: int, part: int, st: StateArrays, slot: int, rules: Rules, quiet: bool
 ) -> None:
@@ -200,7 +199,7 @@ def feature_row(
     trust = shown_trust(st, slot)
     source = NO_SOURCE
     bid, bid_size, ask, ask_size = NIL, NIL, NIL, NIL
-    if trust == VALID:
+    if trust == VALID or (row["restating"] == 1 and not is_crossed(st, slot)):
         source = DEPTH
         bid, bid_size = best(st, slot, BID)
         ask, ask_size = best(st, slot, ASK)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline_orchestrator.market.events import GAPS, KINDS, PORTS, arrow_schema
 from pipeline_orchestrator.market.gaps import CONNECTIONS, NOWHERE, GapBook, GapFact, Place, read_document, read_gap
-from pipeline_orchestrator.processing.columns import Rows, value_or_nil
+from pipeline_orchestrator.processing.columns import Rows, value_at
 from pipeline_orchestrator.processing.layout import (
     FACT,
     FACT_CONNECTED,
@@ -19,6 +19,7 @@ from pipeline_orchestrator.processing.layout import (
     FACT_GAP_END,
     FACT_LOST,
     FACT_NOTHING,
+    FACT_RESTATE,
     FACT_UNWATCH,
     FACT_WATCH,
     NIL,
@@ -68,6 +69,8 @@ def read_facts(rows: Rows, places: Array) -> FactTable:
         else:
             connection = (document or {}).get("connection", PORTS[rows.port[i]])
             entry["act"] = _ACTS.get(kind, FACT_NOTHING)
+            if kind == "subscribed" and (document or {}).get("cause") == "redrive":
+                entry["act"] = FACT_RESTATE
             entry["conn"] = CONNECTIONS.get(connection, 0) if isinstance(connection, str) else 0
             if raw is not None and raw.startswith(b"{") and document is None:
                 unreadable += 1
@@ -183,5 +186,5 @@ def _dictionary(name: str, values: list[str | None]) -> pa.Array:
 
 def event_place(rows: Rows, i: int) -> Place:
     """Where event i stands in the feed."""
-    time = int(value_or_nil(rows.time, i))
+    time = value_at(rows.time, i)
     return Place(int(rows.epoch[i]), int(rows.seq[i]), None if time == NIL else time)

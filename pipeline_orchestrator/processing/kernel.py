@@ -74,6 +74,8 @@ DIGEST: Final = source_digest(
             "rows",
             "orders",
             "order_book",
+            "restate",
+            "inner",
         )
     )
 )

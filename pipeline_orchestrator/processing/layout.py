@@ -40,6 +40,7 @@ SLOT = np.dtype(
         ("trust", "i1"),
         ("need_summary", "i1"),  # only a summary row begins the book
         ("begun", "i1"),  # such a row came: the next level2 T completes the book
+        ("restating", "i1"),  # the watch was sent again: rows that are still unconfirmed then will go (restate.py)
         ("unshown", "i1"),  # the top changed since the last books row (books every T)
         ("source", "i1"),  # where best bid and ask of the last features row came from
         ("date", "i4"),  # trading date of volume and turnover, days since 1970
@@ -70,7 +71,8 @@ SLOT = np.dtype(
 )
 
 # A side of a book: a block of the level pools, sorted so that the best level is the last. Keys rise towards the best:
-# price of a bid, negated price of an ask. A book by order also has its orders in the order of their arrival.
+# price of a bid, negated price of an ask. A book by order also has its orders in the order of their arrival. A level of
+# a book without orders that waits to be confirmed has its size negated.
 SIDE = np.dtype(
     [("off", "i8"), ("cap", "i4"), ("n", "i4"), ("oldest", "i4"), ("newest", "i4"), ("orders", "i4")], align=True
 )
@@ -87,11 +89,11 @@ ORDER = np.dtype(
         ("next", "i4"),  # in its hash bucket; -1 = last
         ("older", "i4"),  # on its side, by arrival; -1 = none
         ("newer", "i4"),
-        ("flags", "i4"),  # HAS_ID, HAS_PRIORITY
+        ("flags", "i4"),  # HAS_ID, HAS_PRIORITY, UNCONFIRMED
     ],
     align=True,
 )
-HAS_ID, HAS_PRIORITY = 1, 2
+HAS_ID, HAS_PRIORITY, UNCONFIRMED = 1, 2, 4
 ORDER_CONTENT: Final = ("key", "price", "size", "priority", "seen", "flags")  # what is no place in memory
 LARGEST_ORDER: Final = 1 << 40  # a larger size is no order's; so the sum of a price level stays below 2**63
 STALE_ROW_US: Final = 900_000_000  # a participant's row not sent again for so long outside the session expires
@@ -184,7 +186,7 @@ FACT = np.dtype(
     align=True,
 )
 FACT_NOTHING, FACT_CONNECTED, FACT_LOST, FACT_WATCH, FACT_UNWATCH = range(5)
-FACT_GAP_BEGIN, FACT_GAP_END, FACT_GAP_CLOSED = range(5, 8)
+FACT_GAP_BEGIN, FACT_GAP_END, FACT_GAP_CLOSED, FACT_RESTATE = range(5, 9)
 
 # Counters of a run, in order.
 COUNTED: Final = (
@@ -202,6 +204,7 @@ COUNTED: Final = (
     "corrections",
     "corrections_not_applied",
     "trades_not_kept",
+    "rows_not_restated",
 )
 (
     C_REPEATS,
@@ -218,7 +221,8 @@ COUNTED: Final = (
     C_CORRECTED,
     C_NOT_CORRECTED,
     C_NOT_KEPT,
-) = range(14)
+    C_NOT_RESTATED,
+) = range(15)
 
 # pool[...]: where the allocators stand. P_ORDERS = rows ever used, P_ORDERS_HELD = those in use.
 P_LEVELS, P_FREE_BAR, P_BARS, P_FREE_ORDER, P_ORDERS, P_ORDERS_HELD = range(6)
@@ -249,6 +253,7 @@ class StateArrays(NamedTuple):
     starts: Array  # int64: where each partition's slots begin in `order`; one more at the end
     pool: Array  # int64
     counts: Array  # int64, COUNTED
+    expiry: Array  # int64: when the first participant's row may expire (NIL = look), for which end of session; per slot
 
 
 class Rules(NamedTuple):

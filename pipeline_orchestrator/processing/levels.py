@@ -7,8 +7,7 @@ near the best: they move few entries.
 
 from __future__ import annotations
 
-from numba import njit
-
+from pipeline_orchestrator.processing.inner import inner
 from pipeline_orchestrator.processing.layout import (
     ASK,
     BID,
@@ -24,7 +23,7 @@ from pipeline_orchestrator.processing.layout import (
 from pipeline_orchestrator.processing.orders import drop_orders
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def best(st: StateArrays, slot: int, side: int) -> tuple[int, int]:
     """Price and size of the best level; NIL, NIL where the side is empty."""
     row = st.sides[2 * slot + side]
@@ -32,10 +31,10 @@ def best(st: StateArrays, slot: int, side: int) -> tuple[int, int]:
         return NIL, NIL
     at = row["off"] + row["n"] - 1
     key = st.keys[at]
-    return (key if side == BID else -key), st.sizes[at]
+    return (key if side == BID else -key), abs(st.sizes[at])
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def room_for_level(st: StateArrays, slot: int, side: int) -> Flag:
     """False where one more level on this side needs a larger pool."""
     row = st.sides[2 * slot + side]
@@ -45,7 +44,7 @@ def room_for_level(st: StateArrays, slot: int, side: int) -> Flag:
     return st.pool[P_LEVELS] + wanted <= st.keys.size
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def find(keys: Array, off: int, n: int, key: int) -> int:
     """First position in the block whose key is >= key."""
     lo = 0
@@ -59,52 +58,36 @@ def find(keys: Array, off: int, n: int, key: int) -> int:
     return lo
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def set_level(st: StateArrays, slot: int, side: int, price: int, size: int) -> Number:
-    """Insert a level or set its size; how far from the best it lies (0 = best), or -1 where nothing changed.
+    """Insert a level or set its size; how far from the best it lies (0 = best), or -1 where it had this size.
 
     room_for_level must hold.
     """
     row = st.sides[2 * slot + side]
     key = price if side == BID else -price
-    n = row["n"]
-    at = find(st.keys, row["off"], n, key)
-    off = row["off"]
-    if at < n and st.keys[off + at] == key:
-        if st.sizes[off + at] == size:
-            return -1
-        st.sizes[off + at] = size
-        return n - 1 - at
-    if n == row["cap"]:
-        _enlarge(st, 2 * slot + side)
-        off = row["off"]
-    for i in range(n, at, -1):
-        st.keys[off + i] = st.keys[off + i - 1]
-        st.sizes[off + i] = st.sizes[off + i - 1]
-    st.keys[off + at] = key
+    n, off = row["n"], row["off"]
+    at = find(st.keys, off, n, key)
+    if at == n or st.keys[off + at] != key:
+        return _put_in(st, 2 * slot + side, at, key, size)
+    same = abs(st.sizes[off + at]) == size
     st.sizes[off + at] = size
-    row["n"] = n + 1
-    return n - at
+    return -1 if same else n - 1 - at
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def delete_level(st: StateArrays, slot: int, side: int, price: int) -> Number:
     """Remove a level; how far from the best it lay, or -1 where there is none at this price."""
     row = st.sides[2 * slot + side]
     key = price if side == BID else -price
-    n = row["n"]
-    off = row["off"]
+    n, off = row["n"], row["off"]
     at = find(st.keys, off, n, key)
     if at == n or st.keys[off + at] != key:
         return -1
-    for i in range(at, n - 1):
-        st.keys[off + i] = st.keys[off + i + 1]
-        st.sizes[off + i] = st.sizes[off + i + 1]
-    row["n"] = n - 1
-    return n - 1 - at
+    return _take_out(st, 2 * slot + side, at)
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def add_to_level(st: StateArrays, slot: int, side: int, price: int, change: int) -> Number:
     """Add to the size of a level, which comes into being or goes with its size; how far from the best it lies or lay.
 
@@ -115,27 +98,43 @@ def add_to_level(st: StateArrays, slot: int, side: int, price: int, change: int)
     n, off = row["n"], row["off"]
     at = find(st.keys, off, n, key)
     if at == n or st.keys[off + at] != key:
-        if n == row["cap"]:
-            _enlarge(st, 2 * slot + side)
-            off = row["off"]
-        for i in range(n, at, -1):
-            st.keys[off + i] = st.keys[off + i - 1]
-            st.sizes[off + i] = st.sizes[off + i - 1]
-        st.keys[off + at] = key
-        st.sizes[off + at] = change
-        row["n"] = n + 1
-        return n - at
-    if st.sizes[off + at] + change != 0:
-        st.sizes[off + at] += change
-        return n - 1 - at
-    for i in range(at, n - 1):
-        st.keys[off + i] = st.keys[off + i + 1]
-        st.sizes[off + i] = st.sizes[off + i + 1]
-    row["n"] = n - 1
+        return _put_in(st, 2 * slot + side, at, key, change)
+    if st.sizes[off + at] + change == 0:
+        return _take_out(st, 2 * slot + side, at)
+    st.sizes[off + at] += change
     return n - 1 - at
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
+def _put_in(st: StateArrays, h: int, at: int, key: int, size: int) -> Number:
+    """A new level at this position of its block; how far from the best it lies."""
+    row = st.sides[h]
+    n = row["n"]
+    if n == row["cap"]:
+        _enlarge(st, h)
+    off = row["off"]
+    for i in range(off + n, off + at, -1):
+        st.keys[i] = st.keys[i - 1]
+        st.sizes[i] = st.sizes[i - 1]
+    st.keys[off + at] = key
+    st.sizes[off + at] = size
+    row["n"] = n + 1
+    return n - at
+
+
+@inner
+def _take_out(st: StateArrays, h: int, at: int) -> Number:
+    """Close the gap that the level at this position leaves; how far from the best it lay."""
+    row = st.sides[h]
+    last, off = row["n"] - 1, row["off"]
+    for i in range(off + at, off + last):
+        st.keys[i] = st.keys[i + 1]
+        st.sizes[i] = st.sizes[i + 1]
+    row["n"] = last
+    return last - at
+
+
+@inner
 def empty_side(st: StateArrays, slot: int, side: int) -> Flag:
     """Remove all levels of a side, and its orders; True where there were any."""
     row = st.sides[2 * slot + side]
@@ -146,15 +145,16 @@ def empty_side(st: StateArrays, slot: int, side: int) -> Flag:
     return had
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def empty_book(st: StateArrays, slot: int) -> Flag:
-    """Remove all levels and orders; True where there were any."""
+    """Remove all levels and orders, and with them the wait for their confirmation; True where there were any."""
+    st.slots[slot]["restating"] = 0
     bids = empty_side(st, slot, BID)
     asks = empty_side(st, slot, ASK)
     return bids or asks
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def block_class(levels: int) -> int:
     """Number of the free list for blocks of so many levels."""
     number = 0
@@ -163,7 +163,7 @@ def block_class(levels: int) -> int:
     return number
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def _enlarge(st: StateArrays, h: int) -> None:
     row = st.sides[h]
     old = row["cap"]

@@ -125,7 +125,8 @@ def variance_after(variance: float, ref_sum: int, new_sum: int, elapsed_us: int,
     if math.isnan(variance):
         return r * r / seconds
     gone = -math.expm1(-decay * seconds)
-    return (1.0 - gone) * variance + gone * (r * r / seconds)
+    # Not 1 - gone: after a long pause so few digits are left of it that a large variance comes out wrong.
+    return math.exp(-decay * seconds) * variance + gone * (r * r / seconds)
 
 
 @njit(error_model="numpy", forceinline=True)

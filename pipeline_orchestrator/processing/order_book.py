@@ -21,10 +21,9 @@ is the same for both forms. Decisions that the protocol leaves open:
 
 from __future__ import annotations
 
-from numba import njit
-
 from pipeline_orchestrator.market.events import KIND
 from pipeline_orchestrator.processing.columns import Rows, present, value_or_nil
+from pipeline_orchestrator.processing.inner import inner
 from pipeline_orchestrator.processing.layout import (
     ASK,
     BID,
@@ -32,24 +31,27 @@ from pipeline_orchestrator.processing.layout import (
     C_EXPIRED,
     C_MIXED_FORMS,
     C_UNKNOWN_ORDER,
+    FOREVER,
     HAS_ID,
     HAS_PRIORITY,
     LARGEST_ORDER,
     NIL,
     RESYNCING,
     STALE_ROW_US,
+    UNCONFIRMED,
     VALID,
     Flag,
+    Number,
     StateArrays,
 )
 from pipeline_orchestrator.processing.levels import add_to_level, empty_book
 from pipeline_orchestrator.processing.orders import arrive, depart, enter, find_order, forget, new_order
 from pipeline_orchestrator.processing.trust import note_level
 
-_ORDER_DELETE = KIND["order_delete"]
+_ORDER_CHANGE, _ORDER_DELETE = KIND["order_change"], KIND["order_delete"]
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def admit(st: StateArrays, slot: int, by_order: bool, summary: bool) -> tuple[bool, bool]:
     """Whether a row of this form fits the book, and whether the book was emptied for it."""
     bids, asks = st.sides[2 * slot + BID], st.sides[2 * slot + ASK]
@@ -69,7 +71,7 @@ def admit(st: StateArrays, slot: int, by_order: bool, summary: bool) -> tuple[bo
     return True, True
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def order_row(rows: Rows, i: int, st: StateArrays, slot: int, side: int, levels: int) -> Flag:
     """An order or a participant's row set or deleted. True where the best `levels` of the book changed."""
     has_id, key = 0, NIL
@@ -103,16 +105,23 @@ def order_row(rows: Rows, i: int, st: StateArrays, slot: int, side: int, levels:
     changed = _set_order(st, slot, side, p, has_id, key, price, size, levels)
     p = st.sides[2 * slot + side]["newest"] if p < 0 else p
     row = st.orders[p]
-    row["flags"] = has_id
+    waits: Number = 0
+    if has_id != 0 and rows.kind[i] == _ORDER_CHANGE and st.slots[slot]["begun"] == 0:
+        waits = row["flags"] & UNCONFIRMED  # it may be older than the watch: see restate.py
+    row["flags"] = has_id | waits
     row["priority"] = 0
     if present(rows.priority.bits, i):
-        row["flags"] = has_id | HAS_PRIORITY
+        row["flags"] = has_id | waits | HAS_PRIORITY
         row["priority"] = rows.priority.values[i]
-    row["seen"] = st.links[st.slots[slot]["link"]]["clock"]
+    seen = st.links[st.slots[slot]["link"]]["clock"]
+    row["seen"] = seen
+    if has_id == 0:
+        until = NIL if seen == NIL else seen + STALE_ROW_US
+        st.expiry[2 * slot] = min(st.expiry[2 * slot], until)
     return emptied or changed
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def _set_order(
     st: StateArrays, slot: int, side: int, p: int, has_id: int, key: int, price: int, size: int, levels: int
 ) -> Flag:
@@ -143,7 +152,7 @@ def _set_order(
     return touched
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def remove_order(st: StateArrays, p: int, levels: int) -> Flag:
     """Delete an order, and its size from its level. True where the best `levels` of its book changed."""
     row = st.orders[p]
@@ -154,13 +163,22 @@ def remove_order(st: StateArrays, p: int, levels: int) -> Flag:
     return depth < levels
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
+def may_expire(st: StateArrays, slot: int, closed: int, clock: int) -> Flag:
+    """False where no participant's row of the symbol can be old enough yet: most clocks need not look at the rows.
+
+    What was worked out for one end of session holds for all later ones, which only put the expiry off.
+    """
+    return clock >= st.expiry[2 * slot] or closed < st.expiry[2 * slot + 1]
+
+
+@inner
 def expire_rows(st: StateArrays, slot: int, closed: int, clock: int, levels: int) -> bool:
     """Remove participants' rows that were not sent again since `closed` for STALE_ROW_US. True where the top changed.
 
     A row that came before any `T` counts from this one.
     """
-    changed = False
+    changed, next_one = False, FOREVER
     for side in range(2):
         p = st.sides[2 * slot + side]["oldest"]
         while p >= 0:
@@ -169,9 +187,13 @@ def expire_rows(st: StateArrays, slot: int, closed: int, clock: int, levels: int
             if row["flags"] & HAS_ID == 0:
                 if row["seen"] == NIL:
                     row["seen"] = clock
-                if clock - max(row["seen"], closed) >= STALE_ROW_US:
+                until = max(row["seen"], closed) + STALE_ROW_US
+                if clock >= until:
                     st.counts[C_EXPIRED] += 1
                     if remove_order(st, p, levels):
                         changed = True
+                else:
+                    next_one = min(next_one, until)
             p = newer
+    st.expiry[2 * slot], st.expiry[2 * slot + 1] = next_one, closed
     return changed

@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 from numba import njit
 
+from pipeline_orchestrator.processing.inner import inner
 from pipeline_orchestrator.processing.layout import (
     HAS_ID,
     P_FREE_ORDER,
@@ -43,7 +44,7 @@ def mmid_key(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big") % (1 << 63) - (1 << 63)
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def bucket_of(st: StateArrays, slot: int, key: Number) -> Number:
     """Hash bucket of a key. Products stay below 2**62, so nothing overflows."""
     mixed = (key & _HALF) * 0x2C1B3C6D ^ ((key >> 31) & _HALF) * 0x297A2D39 ^ ((key >> 62) & 3)
@@ -53,13 +54,13 @@ def bucket_of(st: StateArrays, slot: int, key: Number) -> Number:
     return (mixed ^ (mixed >> 31)) & (st.buckets.size - 1)
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def room_for_order(st: StateArrays) -> Flag:
     """False where one more order needs a larger table."""
     return st.pool[P_FREE_ORDER] >= 0 or st.pool[P_ORDERS] < st.orders.size
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def find_order(st: StateArrays, slot: int, side: int, has_id: int, key: int) -> Number:
     """Row of an order (has_id = HAS_ID, whatever its side), or of a participant's side (has_id = 0); -1 = unknown."""
     p = st.buckets[bucket_of(st, slot, key)]
@@ -72,7 +73,7 @@ def find_order(st: StateArrays, slot: int, side: int, has_id: int, key: int) -> 
     return p
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def new_order(st: StateArrays) -> Number:
     """An unused row. room_for_order must hold."""
     p = st.pool[P_FREE_ORDER]
@@ -85,7 +86,7 @@ def new_order(st: StateArrays) -> Number:
     return p
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def enter(st: StateArrays, p: int) -> None:
     """Make a row with key and home known by its key."""
     row = st.orders[p]
@@ -94,7 +95,7 @@ def enter(st: StateArrays, p: int) -> None:
     st.buckets[bucket] = p
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def arrive(st: StateArrays, p: int, home: int) -> None:
     """Put a row behind all others of a side."""
     row, side = st.orders[p], st.sides[home]
@@ -107,7 +108,7 @@ def arrive(st: StateArrays, p: int, home: int) -> None:
     side["orders"] = side["orders"] + 1
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def depart(st: StateArrays, p: int) -> None:
     """Take a row out of its side; it keeps its key."""
     row = st.orders[p]
@@ -124,7 +125,7 @@ def depart(st: StateArrays, p: int) -> None:
     side["orders"] = side["orders"] - 1
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def forget(st: StateArrays, p: int) -> None:
     """Make a departed row unknown and free."""
     row = st.orders[p]

@@ -29,6 +29,8 @@ _TEXTS = {
     }.items()
 }
 
+_CODES = pa.int32()
+
 # Column -> (block, line, line of its validity or None). Lines as emit.py numbers them.
 _Plan = dict[str, tuple[str, int, int | None]]
 _COMMON: _Plan = {
@@ -83,17 +85,18 @@ _LISTS = {"bid_prices": (0, 0), "bid_sizes": (0, 1), "ask_prices": (1, 2), "ask_
 
 
 class Block:
-    """Lines of one element type in one Arrow buffer; `array` is the kernels' view of it."""
+    """Lines of one element type (`i8`, `i4`, `f8`, `u1`) in one Arrow buffer; `array` is the kernels' view of it."""
 
     def __init__(self, lines: int, room: int, dtype: str) -> None:
-        self.item = np.dtype(dtype).itemsize
+        self.item = int(dtype[1])
         self.room = max(1, room)
-        self.buffer = pa.allocate_buffer(lines * self.room * self.item)
+        self.stride = self.room * self.item
+        self.buffer = pa.allocate_buffer(lines * self.stride)
         self.array: Array = np.frombuffer(self.buffer, dtype).reshape(lines, self.room)
 
     def line(self, number: int, rows: int) -> pa.Buffer:
         """The first `rows` elements of a line."""
-        return self.buffer.slice(number * self.room * self.item, rows * self.item)
+        return self.buffer.slice(number * self.stride, rows * self.item)
 
 
 def _bits(lines: int, room: int) -> Block:
@@ -182,7 +185,7 @@ class Symbols:
         used: Array = np.zeros(min(rows, len(names)), np.int32)
         n = renumber(sids, self._table, codes, used)
         values = pa.array([names[sid] for sid in used[:n].tolist()], pa.string())
-        return pa.DictionaryArray.from_arrays(pa.Array.from_buffers(pa.int32(), rows, [None, buffer]), values)
+        return pa.DictionaryArray.from_arrays(pa.Array.from_buffers(_CODES, rows, [None, buffer]), values)
 
 
 def features_out(room: FeatureRoom, rows: int, names: list[str], symbols: Symbols) -> Outgoing:
@@ -193,7 +196,7 @@ def features_out(room: FeatureRoom, rows: int, names: list[str], symbols: Symbol
 def bars_out(room: BarRoom, rows: int, names: list[str], symbols: Symbols, calendar: Calendar) -> Outgoing:
     """The first rows as a batch of market.bars; the calendar says which of them lie in a session."""
     states = calendar.session_states(room.view.i64[emit.OPEN_TIME, :rows])
-    codes = pa.Array.from_buffers(pa.int32(), rows, [None, pa.py_buffer(states)])
+    codes = pa.Array.from_buffers(_CODES, rows, [None, pa.py_buffer(states)])
     session = pa.DictionaryArray.from_arrays(codes, _TEXTS["session"])
     final = pa.Array.from_buffers(pa.bool_(), rows, [None, pa.py_buffer(b"\xff" * ((rows + 7) // 8))])
     return _outgoing(BARS, _BARS, room.blocks, rows, names, symbols, {"final": final, "session": session})
@@ -221,19 +224,28 @@ def _outgoing(
 ) -> Outgoing:
     sids = blocks["i32"].array[emit.SID, :rows]
     ready = ready | {"symbol": symbols.column(sids, names)}
-    schema = arrow_schema(topic)
-    arrays = [
-        ready[name] if name in ready else _column(name, kind, dictionary, plan[name], blocks, rows)
-        for name, kind, dictionary in _columns_of(topic)
-    ]
-    batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
+    whole, columns = _columns_of(topic)
+    bitmap_bytes = (rows + 7) // 8
+    arrays = []
+    for name, kind, dictionary in columns:
+        made = ready.get(name)
+        if made is None:
+            made = _column(name, kind, dictionary, plan[name], blocks, rows, bitmap_bytes)
+        arrays.append(made)
+    # A struct's children become a batch in one step; `from_arrays` looks at each of them from Python.
+    batch = pa.RecordBatch.from_struct_array(pa.Array.from_buffers(whole, rows, [None], 0, 0, arrays))
     return Outgoing(topic, batch, blocks["i32"].array[emit.PART, :rows], ready["symbol"])
 
 
 @cache
-def _columns_of(topic: str) -> tuple[tuple[str, pa.DataType, bool], ...]:
-    """Name, type, and whether it is a dictionary, of each column; read once, small batches cost what this costs."""
-    return tuple((one.name, one.type, pa.types.is_dictionary(one.type)) for one in arrow_schema(topic))
+def _columns_of(topic: str) -> tuple[pa.DataType, tuple[tuple[str, pa.DataType, bool], ...]]:
+    """A row's type; name, type, and whether it is a dictionary, of each column.
+
+    Read once: small batches cost what this costs.
+    """
+    schema = arrow_schema(topic)
+    assert schema.metadata is None, "a struct carries no metadata"
+    return pa.struct(list(schema)), tuple((one.name, one.type, pa.types.is_dictionary(one.type)) for one in schema)
 
 
 def _column(
@@ -243,17 +255,17 @@ def _column(
     place: tuple[str, int, int | None],
     blocks: dict[str, Block],
     rows: int,
+    bitmap_bytes: int,
 ) -> pa.Array:
     where, line, valid = place
-    block = blocks[where]
-    bits = None if valid is None else blocks["bits"].line(valid, (rows + 7) // 8)
+    bits = None if valid is None else blocks["bits"].line(valid, bitmap_bytes)
     if where == "bits":
-        return pa.Array.from_buffers(pa.bool_(), rows, [None, block.line(line, (rows + 7) // 8)])
-    data = block.line(line, rows)
+        return pa.Array.from_buffers(kind, rows, [None, blocks["bits"].line(line, bitmap_bytes)])
+    data = blocks[where].line(line, rows)
     texts = _TEXTS.get(name)
     if texts is None:
         return pa.Array.from_buffers(kind, rows, [bits, data])
-    codes = pa.Array.from_buffers(pa.int32(), rows, [bits, data])
+    codes = pa.Array.from_buffers(_CODES, rows, [bits, data])
     if not dictionary:
         return pa.nulls(rows, kind) if codes.null_count == rows else texts.take(codes)
-    return pa.DictionaryArray.from_arrays(codes, texts)
+    return pa.DictionaryArray.from_arrays(codes, texts, safe=False)

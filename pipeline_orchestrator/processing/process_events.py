@@ -103,6 +103,7 @@ class ProcessEvents:
         self._keys: dict[str, tuple[pa.Array, Array]] = {}
         self._unreadable = 0
         self._book_rows = _FIRST_BOOK_ROWS
+        self._bars: BarRoom | None = None
 
     def process(self, batch: Batch) -> Output:
         """See the class."""
@@ -199,6 +200,7 @@ class ProcessEvents:
         for _, slot in self.state.slots_of(part):
             st.slots[slot]["trust"] = STALE
             st.slots[slot]["begun"] = 0
+            st.slots[slot]["restating"] = 0
             st.sides["n"][2 * slot : 2 * slot + 2] = 0
             for side in range(2):
                 drop_orders(st, 2 * slot + side)
@@ -249,9 +251,10 @@ class ProcessEvents:
 
     def _keys_of(self, rows: pa.RecordBatch, column: str) -> Array:
         """Keys of the texts in a column's dictionary."""
-        if column not in rows.schema.names:
+        at = rows.schema.get_field_index(column)
+        if at < 0:
             return np.zeros(1, np.int64)  # rows_of refuses the batch
-        dictionary = rows.column(column).dictionary
+        dictionary = rows.column(at).dictionary
         known = self._keys.get(column)
         if known is None or not dictionary.equals(known[0]):
             keys: Array = np.array([mmid_key(name or "") for name in dictionary.to_pylist()] or [0], np.int64)
@@ -261,7 +264,7 @@ class ProcessEvents:
     def _run(self, rows: Rows, runs: Array, facts: FactTable) -> tuple[list[Outgoing], Array]:
         """The kernel over all rows, with room made where it asks for it; outputs, and trades too late for bars."""
         n = rows.kind.size
-        features, bars = FeatureRoom(n), BarRoom(256)
+        features, bars = FeatureRoom(n), self._bars or BarRoom(256)
         books = BookRoom(min(n, self._book_rows) if self.rules.books else 0, self.rules.levels)
         too_late: Array = np.zeros((16, 3), np.int64)
         cursor: Array = np.zeros(kernel.CURSOR_SIZE, np.int64)
@@ -296,6 +299,7 @@ class ProcessEvents:
                 bars = bars.larger(int(cursor[kernel.N_BARS]), room)
             elif why == kernel.NEED_TOO_LATE:
                 too_late = np.concatenate([too_late, np.zeros_like(too_late)])
+        self._bars = None if cursor[kernel.N_BARS] else bars  # most batches hold no clock: room unused is used again
         outgoing = []
         names = self.state.symbols
         makers: tuple[tuple[int, Any, Callable[..., Outgoing]], ...] = (

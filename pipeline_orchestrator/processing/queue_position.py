@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 
 from pipeline_orchestrator.market.events import SIDES
+from pipeline_orchestrator.processing.inner import inner
 from pipeline_orchestrator.processing.layout import (
     HAS_ID,
     HAS_PRIORITY,
@@ -108,7 +109,7 @@ def _queue(st: StateArrays, slot: int, key: int, found: Array) -> Any:  # Any: a
     return p
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def _before(one: Number, other: Number, earlier: bool) -> Flag:
     """True where `one` is served before `other`; `earlier` = it arrived before."""
     first, second = one["flags"] & HAS_PRIORITY, other["flags"] & HAS_PRIORITY

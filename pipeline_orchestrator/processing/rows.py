@@ -19,13 +19,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
 from pipeline_orchestrator.market.events import KIND
 from pipeline_orchestrator.processing.bar_chains import drop_old, oldest_pending, publish, waits
 from pipeline_orchestrator.processing.columns import Rows, present, value_or_nil
 from pipeline_orchestrator.processing.corrections import bar_trade, count_trade
 from pipeline_orchestrator.processing.emit import Bars, Books, put_bar, put_book
+from pipeline_orchestrator.processing.inner import inner
 from pipeline_orchestrator.processing.layout import (
     C_BAD_DEPTH,
     C_BAD_TRADE,
@@ -38,6 +37,7 @@ from pipeline_orchestrator.processing.layout import (
     FACT_GAP_CLOSED,
     FACT_GAP_END,
     FACT_LOST,
+    FACT_RESTATE,
     FACT_UNWATCH,
     FACT_WATCH,
     IN_VWAP,
@@ -50,7 +50,8 @@ from pipeline_orchestrator.processing.layout import (
 )
 from pipeline_orchestrator.processing.layout import INTERVALS_US as LENGTHS
 from pipeline_orchestrator.processing.levels import delete_level, set_level
-from pipeline_orchestrator.processing.order_book import admit, expire_rows, order_row
+from pipeline_orchestrator.processing.order_book import admit, expire_rows, may_expire, order_row
+from pipeline_orchestrator.processing.restate import restate_depth, sweep
 from pipeline_orchestrator.processing.trust import (
     clear_depth,
     complete,
@@ -70,13 +71,13 @@ _LOWER_Q, _LOWER_N, _COMMA = ord("q"), ord("n"), ord(",")
 BOOKS_CHANGE, BOOKS_PERIOD = 1, 2
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def is_old(rows: Rows, i: int) -> bool:
     """A replayed line, or one from history."""
     return present(rows.replay_bits, i) or rows.source[i] == _HISTORY
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def take_quote(rows: Rows, i: int, row: Any) -> None:
     """Level 1 bid and ask of the event become the symbol's."""
     bid, bid_size = value_or_nil(rows.bid, i), value_or_nil(rows.bid_size, i)
@@ -88,14 +89,14 @@ def take_quote(rows: Rows, i: int, row: Any) -> None:
     row["bid"], row["bid_size"], row["ask"], row["ask_size"] = bid, bid_size, ask, ask_size
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def quote_row(rows: Rows, i: int, st: StateArrays, slot: int) -> None:
     """A quote or summary of Level 1."""
     if not is_old(rows, i):
         take_quote(rows, i, st.slots[slot])
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def trade_row(rows: Rows, i: int, st: StateArrays, slot: int, rules: Rules) -> int:
     """A trade. Bits of the intervals (1 = 1s, 2 = 1m) whose bar lies too far back to be revised; 0 = none."""
     row = st.slots[slot]
@@ -137,7 +138,7 @@ def trade_row(rows: Rows, i: int, st: StateArrays, slot: int, rules: Rules) -> i
     return lost
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def depth_row(rows: Rows, i: int, st: StateArrays, slot: int, levels: int) -> Flag:
     """An order, a level, or a book cleared. True where the best `levels` of the book changed."""
     if is_old(rows, i):
@@ -169,10 +170,10 @@ def depth_row(rows: Rows, i: int, st: StateArrays, slot: int, levels: int) -> Fl
     return emptied or 0 <= depth < levels
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def no_depth(rows: Rows, i: int, st: StateArrays, slot: int) -> Flag:
     """A Level 2 line of kind other: `q` and `n` say that there is no depth. True where levels were dropped."""
-    if not present(rows.raw_bits, i):
+    if is_old(rows, i) or not present(rows.raw_bits, i):
         return False
     at = rows.raw_offsets[i]
     if rows.raw_offsets[i + 1] - at < 2 or rows.raw[at + 1] != _COMMA:
@@ -182,7 +183,7 @@ def no_depth(rows: Rows, i: int, st: StateArrays, slot: int) -> Flag:
     return forget_depth(st, slot, 0)
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def show_book(
     to: Books, j: int, rows: Rows, i: int, part: int, st: StateArrays, slot: int, out: int, rules: Rules, quiet: bool
 ) -> int:
@@ -196,7 +197,7 @@ def show_book(
     return 0
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def pending_bars(st: StateArrays, part: int) -> int:
     """How many bars of a partition wait to be published."""
     n = 0
@@ -206,7 +207,7 @@ def pending_bars(st: StateArrays, part: int) -> int:
     return n
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def clock_level1(
     rows: Rows,
     i: int,
@@ -248,7 +249,7 @@ def clock_level1(
                         made += 1
                 p = st.bars[p]["newer"]
             drop_old(st, slot, k, LENGTHS[k], rules.keep_us, clock)
-        if closed != NIL and expire_rows(st, slot, closed, clock, rules.levels):
+        if closed != NIL and may_expire(st, slot, closed, clock) and expire_rows(st, slot, closed, clock, rules.levels):
             shown += show_book(books, n_books + shown, rows, i, number, st, slot, shown, rules, quiet)
         if period and st.slots[slot]["unshown"] == 1:
             st.slots[slot]["unshown"] = 0
@@ -258,7 +259,7 @@ def clock_level1(
     return made, shown
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def clock_level2(
     rows: Rows,
     i: int,
@@ -276,11 +277,12 @@ def clock_level2(
     for at in range(st.starts[part], st.starts[part + 1]):
         slot = st.order[at]
         if st.slots[slot]["link"] == link and complete(st, slot):
+            sweep(st, slot, rules.levels)
             shown += show_book(books, n_books + shown, rows, i, number, st, slot, shown, rules, quiet)
     return shown
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def take_fact(
     fact: Any,
     rows: Rows,
@@ -303,6 +305,8 @@ def take_fact(
         changed = False
         if act == FACT_WATCH and conn == 2:
             changed = watch_depth(st, slot)
+        elif act == FACT_RESTATE and conn == 2:
+            changed = restate_depth(st, slot)
         elif act == FACT_UNWATCH and conn == 2:
             changed = forget_depth(st, slot, 1)
         elif act == FACT_UNWATCH and conn == 1:

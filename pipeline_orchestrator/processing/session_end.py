@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline_orchestrator.market.calendar import Calendar
 from pipeline_orchestrator.market.events import KIND, PORT
-from pipeline_orchestrator.processing.columns import Rows, value_or_nil
+from pipeline_orchestrator.processing.columns import Rows, value_at
 from pipeline_orchestrator.processing.layout import NIL, Array
 
 
@@ -20,7 +20,7 @@ def with_session_ends(rows: Rows, calendar: Calendar) -> Rows:
     closed: Array = np.full(rows.kind.size, NIL, np.int64)
     clocks = np.flatnonzero((rows.kind == KIND["clock"]) & (rows.port == PORT["level1"]))
     for i in clocks.tolist():
-        time = int(value_or_nil(rows.time, i))
+        time = value_at(rows.time, i)
         session = calendar.session_of(time)
         if time != NIL and session.state == "closed" and session.begin is not None:
             closed[i] = session.begin

@@ -22,7 +22,7 @@ from pipeline_orchestrator.processing.layout import BAR, LINK, ORDER, SLOT, TRAD
 from pipeline_orchestrator.processing.process_events import ProcessEvents
 
 MAGIC: Final = b"MKTSNAP1"
-STATE_VERSION: Final = 3  # 1: without orders; 2: without trades
+STATE_VERSION: Final = 4  # 1: without orders; 2: without trades; 3: without restating
 _HEAD = struct.Struct("<8sI")
 _TAIL = struct.Struct("<I")
 

@@ -112,6 +112,7 @@ class State:
             starts=np.zeros(len(self.partitions) + 1, np.int64),
             pool=pool,
             counts=np.zeros(len(COUNTED), np.int64),
+            expiry=np.full(32, NIL, np.int64),
         )
 
     def view(self) -> StateArrays:
@@ -147,6 +148,7 @@ class State:
                 slots=doubled(self._arrays.slots),
                 sides=doubled(self._arrays.sides),
                 chains=doubled(self._arrays.chains),
+                expiry=doubled(self._arrays.expiry),
             )
         arrays = self._arrays
         self.slot_count += 1
@@ -157,6 +159,7 @@ class State:
         self.heads[sid] = slot
         arrays.sides[2 * slot : 2 * slot + 2] = NEW_SIDES
         arrays.chains[2 * slot : 2 * slot + 2] = NEW_CHAINS
+        arrays.expiry[2 * slot : 2 * slot + 2] = NIL
         insort(self._sorted[part], (self.symbols[sid], slot))
         self._unordered = True
         return slot

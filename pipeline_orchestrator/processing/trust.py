@@ -8,6 +8,7 @@ rules (names as in market.books):
   summary row (`7`) came. A live change proves nothing: it may mix with the summary. After `S,CLEAR DEPTH` of a book
   in use, and for a symbol that had no depth, a live level begins the book as well, because the feed has said that
   there was nothing before it.
+  A watch sent again to a silent symbol makes a valid book `resyncing` too, but does not empty it: restate.py.
 - `stale`: the connection, the feed behind it or lines were lost (`lost`, `S,SERVER DISCONNECTED`, a gap's begin), or
   this state lost its past. The book is emptied; levels that still come are kept but not believed. A connection that
   comes back (`connected`) makes it `resyncing`; so does a new watch.
@@ -18,8 +19,7 @@ rules (names as in market.books):
 
 from __future__ import annotations
 
-from numba import njit
-
+from pipeline_orchestrator.processing.inner import inner
 from pipeline_orchestrator.processing.layout import (
     ASK,
     BID,
@@ -39,19 +39,24 @@ from pipeline_orchestrator.processing.layout import (
 from pipeline_orchestrator.processing.levels import best, empty_book, empty_side
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
+def is_crossed(st: StateArrays, slot: int) -> Flag:
+    """True where the best bid is not below the best ask."""
+    bid = best(st, slot, BID)[0]
+    ask = best(st, slot, ASK)[0]
+    return bid != NIL and ask != NIL and bid >= ask
+
+
+@inner
 def shown_trust(st: StateArrays, slot: int) -> Number:
     """State of a book as published: the stored one, or crossed."""
     trust = st.slots[slot]["trust"]
-    if trust == VALID:
-        bid = best(st, slot, BID)[0]
-        ask = best(st, slot, ASK)[0]
-        if bid != NIL and ask != NIL and bid >= ask:
-            return CROSSED
+    if trust == VALID and is_crossed(st, slot):
+        return CROSSED
     return trust
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def watch_depth(st: StateArrays, slot: int) -> Flag:
     """A new watch: empty, wait for a summary. True where levels were dropped."""
     row = st.slots[slot]
@@ -61,7 +66,7 @@ def watch_depth(st: StateArrays, slot: int) -> Flag:
     return empty_book(st, slot)
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def forget_depth(st: StateArrays, slot: int, need_summary: int) -> Flag:
     """No depth: unwatched (need_summary 1), or known to have none (0). True where levels were dropped."""
     row = st.slots[slot]
@@ -71,7 +76,7 @@ def forget_depth(st: StateArrays, slot: int, need_summary: int) -> Flag:
     return empty_book(st, slot)
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def distrust(st: StateArrays, slot: int) -> Flag:
     """Loss: a known book becomes stale and empty. True where levels were dropped."""
     row = st.slots[slot]
@@ -82,7 +87,7 @@ def distrust(st: StateArrays, slot: int) -> Flag:
     return empty_book(st, slot)
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def reconnect_depth(st: StateArrays, slot: int) -> Flag:
     """The connection is back: a stale book waits for a summary. True where levels were dropped."""
     if st.slots[slot]["trust"] != STALE:
@@ -90,7 +95,7 @@ def reconnect_depth(st: StateArrays, slot: int) -> Flag:
     return watch_depth(st, slot)
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def clear_depth(st: StateArrays, slot: int, side: int) -> bool:
     """`S,CLEAR DEPTH` of a side, of both where side is neither BID nor ASK. True where levels were dropped."""
     row = st.slots[slot]
@@ -102,12 +107,15 @@ def clear_depth(st: StateArrays, slot: int, side: int) -> bool:
     if row["trust"] == VALID:
         row["trust"] = RESYNCING
         row["need_summary"] = 0
-    if row["trust"] == RESYNCING:
+    if row["restating"] == 1:
+        if st.sides[2 * slot + BID]["n"] == 0 and st.sides[2 * slot + ASK]["n"] == 0:
+            row["restating"], row["need_summary"], row["begun"] = 0, 0, 0
+    elif row["trust"] == RESYNCING:
         row["begun"] = 0
     return had
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def note_level(st: StateArrays, slot: int, summary: bool) -> None:
     """A level was set: it may begin a book."""
     row = st.slots[slot]
@@ -117,7 +125,7 @@ def note_level(st: StateArrays, slot: int, summary: bool) -> None:
         row["begun"] = 1
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def complete(st: StateArrays, slot: int) -> bool:
     """Level 2 `T`: a begun book is complete. True where it became valid."""
     row = st.slots[slot]
@@ -127,13 +135,13 @@ def complete(st: StateArrays, slot: int) -> bool:
     return False
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def after(epoch: int, seq: int, than_epoch: int, than_seq: int) -> bool:
     """True where the first position is behind the second."""
     return epoch > than_epoch or (epoch == than_epoch and seq > than_seq)
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def gap_open1(st: StateArrays, slot: int, link: int) -> bool:
     """True while a Level 1 gap is open for the symbol."""
     of, row = st.links[link], st.slots[slot]
@@ -144,7 +152,7 @@ def gap_open1(st: StateArrays, slot: int, link: int) -> bool:
     )
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def gap_open2(st: StateArrays, slot: int, link: int) -> bool:
     """True while a Level 2 gap is open for the symbol."""
     of, row = st.links[link], st.slots[slot]
@@ -155,7 +163,7 @@ def gap_open2(st: StateArrays, slot: int, link: int) -> bool:
     )
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def gap_reaches(st: StateArrays, slot: int, link: int, begin: int, end: int) -> bool:
     """True where the newest Level 1 gap of the symbol overlaps [begin, end). An open gap has no end yet."""
     of, row = st.links[link], st.slots[slot]
@@ -169,7 +177,7 @@ def gap_reaches(st: StateArrays, slot: int, link: int, begin: int, end: int) -> 
     return end > of["gap1_from"] and begin < until
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def flag_bars(st: StateArrays, slot: int, lengths: tuple[int, int], begun: int) -> None:
     """A Level 1 gap begins at market time `begun` (NIL = unknown): unpublished bars that reach into it are flagged."""
     for k in range(2):
@@ -183,7 +191,7 @@ def flag_bars(st: StateArrays, slot: int, lengths: tuple[int, int], begun: int) 
             p = bar["older"]
 
 
-@njit(error_model="numpy", forceinline=True)
+@inner
 def attach(st: StateArrays, slot: int, link: int) -> None:
     """The symbol is read by this instance now; what is known of gaps of another one is dropped."""
     row = st.slots[slot]
