@@ -18,15 +18,17 @@ from redis.exceptions import RedisError
 
 from config.sections import RedisConfig
 from pipeline_orchestrator.clock import SYSTEM, Clock
+from pipeline_orchestrator.market.calendar import ALWAYS_OPEN, Calendar
 from pipeline_orchestrator.market.fundamentals import parse_fundamental
 from pipeline_orchestrator.market.news import parse_headline
 from pipeline_orchestrator.market.regional import parse_regional
 from pipeline_orchestrator.storage.clickhouse_store import Store
 from pipeline_orchestrator.storage.redis_rows import KEY_PREFIX
+from pipeline_orchestrator.symbol_status import SymbolStatus
 
 Json = dict[str, Any]  # Any: JSON values
 REDIS_SECONDS = 2.0
-SHOWN_NEWS, SHOWN_GAPS = 5, 20
+SHOWN_NEWS, SHOWN_GAPS, SHOWN_CORRECTIONS = 5, 20, 5
 
 _RECEIVED = "toUnixTimestamp64Micro(recv_time)"
 _EVENT_TIME = "if(isNull(event_time), NULL, toUnixTimestamp64Micro(assumeNotNull(event_time)))"
@@ -41,8 +43,11 @@ _QUOTE = ("bid", "bid_size", "ask", "ask_size", "summary")
 class SymbolView:
     """Asks one open store. `look` raises what `Store.query` raises; Redis away is no error, ClickHouse answers then."""
 
-    def __init__(self, store: Store, redis: RedisConfig, clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self, store: Store, redis: RedisConfig, clock: Clock = SYSTEM, calendar: Calendar = ALWAYS_OPEN
+    ) -> None:
         self._store, self._redis, self._clock = store, redis, clock
+        self._status = SymbolStatus(self._ask, store.table("events"), calendar, clock)
 
     async def look(self, symbol: str) -> Json | None:
         """The document, or None where no event of the symbol was ever stored."""
@@ -51,15 +56,20 @@ class SymbolView:
         if not seen:
             return None
         instance = await self._instance(symbol)
+        features = await self._features(symbol)
+        features_us = None if features is None else features["recv_time_us"]
+        number = None if instance is None else instance["instance"]
         return {
             "symbol": symbol,
             "ingestion": instance,
-            "features": await self._features(symbol),
+            "status": await self._status.look(symbol, number, features_us),
+            "features": features,
             "trade": await self._newest(symbol, "kind = 'trade'", _TRADE),
             "quote": await self._newest(symbol, "kind = 'quote'", _QUOTE),
             "book": await self._book(symbol),
-            "gaps_open": await self._gaps(symbol, None if instance is None else instance["instance"]),
+            "gaps_open": await self._gaps(symbol, number),
             "unresolved": await self._unresolved(symbol),
+            "corrections": await self._corrections(symbol),
             "fundamentals": await self._fundamentals(symbol),
             "regional": await self._regional(symbol),
             "news": await self._news(symbol),
@@ -177,6 +187,36 @@ class SymbolView:
             symbol,
         )
         return {str(cause): int(count) for cause, count in rows}
+
+    async def _corrections(self, symbol: str) -> list[Json]:
+        """The newest corrections, with the reason where one was not applied."""
+        rows = await self._ask(
+            f"SELECT {_RECEIVED}, {_EVENT_TIME}, ifNull(toString(trading_date), ''), correction, price, size, tick_id,"
+            f" basis, market_center, instance, epoch, seq FROM {self._store.table('events')}"
+            " WHERE symbol = {symbol:String} AND kind = 'correction'"
+            f" ORDER BY recv_time DESC, seq DESC LIMIT {SHOWN_CORRECTIONS}",
+            symbol,
+        )
+        if not rows:
+            return []
+        flagged = await self._ask(
+            f"SELECT gap_id, cause, detail FROM {self._store.table('gaps_latest')} WHERE symbol = {{symbol:String}}"
+            " AND state = 'unresolved' AND has({ids:Array(String)}, gap_id)",
+            symbol,
+            ids=[":".join(str(part) for part in row[-3:]) for row in rows],
+        )
+        why = {gap_id: json.loads(detail or "{}").get("why") or str(cause) for gap_id, cause, detail in flagged}
+        names = ("correction", "price", "size", "tick_id", "basis", "market_center")
+        return [
+            self._stamped(
+                received,
+                event_time_us=event_time,
+                date=date or None,
+                **dict(zip(names, values, strict=True)),
+                not_applied=why.get(f"{instance}:{epoch}:{seq}"),
+            )
+            for received, event_time, date, *values, instance, epoch, seq in rows
+        ]
 
     async def _fundamentals(self, symbol: str) -> Json | None:
         rows = await self._lines(symbol, "F,", 1)

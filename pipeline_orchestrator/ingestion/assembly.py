@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from config.durations import seconds
 from config.sections import Settings
@@ -22,7 +23,7 @@ from pipeline_orchestrator.ingestion.line_parser import LineParser
 from pipeline_orchestrator.ingestion.parse_lines import ParseLines
 from pipeline_orchestrator.ingestion.reader import IngestionReader
 from pipeline_orchestrator.ingestion.symbol_moves import SymbolMoves
-from pipeline_orchestrator.record import Mark
+from pipeline_orchestrator.record import DeadLetter, Mark
 
 EMBEDDED_LINGER_MS = 20
 
@@ -86,9 +87,11 @@ def make_ingestion(
     watches = [GapWatch(journal).observe]
     watches += [DepthWatch(journal, link.wishes).observe for link in reader.connections if link.name == "level2"]
 
-    def observe(rows: pa.RecordBatch, chunk: SpoolChunk) -> None:
+    def observe(rows: pa.RecordBatch, chunk: SpoolChunk, dead: list[DeadLetter]) -> None:
+        if rows.column("replay_of").null_count < len(rows):  # what was replayed was not heard now
+            rows = rows.filter(pc.is_null(rows.column("replay_of")))
         for watch in watches:
             watch(rows, chunk)
-        reader.observe(rows)
+        reader.observe(rows, dead)
 
     return reader, source, [ParseLines(LineParser(), observe)]

@@ -1,10 +1,10 @@
 """Watches a symbol's depth again when it alone fell silent: IQConnect can stop one symbol's depth without a word.
 
 A held symbol is silent when nothing of its depth came for `iqfeed.depth_redrive_seconds` while depth of others did. The
-same WPL or WOR is then sent once more, at most once per that time and symbol; its answer restates the book and is
-applied as upserts, so no fact is written. What is seen are parsed rows: while nothing is parsed (Kafka is away) nobody
-is judged. Symbols answered `q` (no depth now) are no matter of this module: DepthWatch keeps them, the caller leaves
-them out.
+same WPL or WOR is then sent once more, at most once per that time and symbol, with a fact before it (`subscribed`,
+cause `redrive`): its answer restates the book, and what it does not name is gone (processing/restate.py). What is seen
+are parsed rows: while nothing is parsed (Kafka is away) nobody is judged. Symbols answered `q` (no depth now) are no
+matter of this module: DepthWatch keeps them, the caller leaves them out.
 """
 
 from __future__ import annotations
@@ -38,6 +38,12 @@ class DepthRedrive:
         """Every watch was sent just now: nobody is silent yet."""
         self._seen = dict.fromkeys(symbols, now_ns)
         self._tried.clear()
+
+    def join(self, symbols: Iterable[str], now_ns: int) -> None:
+        """Watches of these symbols were sent just now, beside those that are held."""
+        for name in symbols:
+            self._seen[name] = now_ns
+            self._tried.pop(name, None)
 
     def observe(self, rows: pa.RecordBatch, now_ns: int) -> None:
         """Take note of the symbols whose depth is among parsed rows; one pass over codes, none over texts."""

@@ -1,7 +1,8 @@
 """Keeps one connection to the feed: connect, hold, notice its loss, come back. Other connections are untouched.
 
-Lost means: end of stream, reset, a protocol that does not fit, or silence (no line of any kind, `T` included, for
-`iqfeed.silence_seconds`). Between attempts: exponential backoff with full jitter, at least a second.
+Lost means: end of stream, reset, a protocol that does not fit, or silence (no whole line of any kind, `T` included, for
+`iqfeed.silence_seconds`, however many bytes came). Between attempts: exponential backoff with full jitter, at least a
+second.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline_orchestrator.ingestion.depth_redrive import DepthRedrive
+from pipeline_orchestrator.ingestion.feed_clock import FeedClock
 from pipeline_orchestrator.ingestion.feed_session import FeedSession, ProtocolMismatchError
 from pipeline_orchestrator.ingestion.journal import Journal
 from pipeline_orchestrator.ingestion.receiver import LineReceiver
@@ -36,6 +38,7 @@ class LinkState:
     oversized_lines: int = 0
     reconnects: int = 0
     last_line_ns: int | None = None
+    next_attempt_us: int | None = None  # wall clock, microseconds UTC; None = connected, or trying now
     notes: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
 
 
@@ -63,7 +66,9 @@ class FeedConnection:
         self.protocol = protocol
         self.silence_seconds, self.reconnect_max = silence_seconds, reconnect_max_seconds
         self.status = LinkState()
+        self.clock = FeedClock()
         self._changed = on_change
+        wishes.account.on_change.append(self._limit_told)
         self._session: FeedSession | None = None
         self._dropped, self._opened = "", False
 
@@ -72,10 +77,17 @@ class FeedConnection:
         floor = min(1.0, self.reconnect_max)
         backoff = Backoff(base=2.0, cap=self.reconnect_max, floor=floor)
         while not stop.is_set():
+            self.status.next_attempt_us = None
             if await self._attempt(stop):
                 backoff.reset()
             pause = self.reconnect_max if self.status.state == "mismatch" else backoff.next_delay()
+            self.status.next_attempt_us = self.journal.spool.clock.wall_ns() // 1000 + int(pause * 1e6)
             await _until(stop, pause)
+
+    @property
+    def session(self) -> FeedSession | None:
+        """The open connection; None while there is none."""
+        return self._session
 
     def drop(self, cause: str) -> None:
         """End the connection from our side and connect anew."""
@@ -93,8 +105,16 @@ class FeedConnection:
         """One connection from start to end; False where it never came as far as its watches."""
         cause = "reconnect" if self._opened else "start"
         session = FeedSession(
-            self.name, self.journal, self.wishes, self.client_name, self._told, self._watches_sent, self.protocol
+            self.name,
+            self.journal,
+            self.wishes,
+            self.client_name,
+            self._told,
+            self._watches_sent,
+            self.protocol,
+            self.clock,
         )
+        self.clock.reset()
         clock = self.journal.spool.clock
         loop = asyncio.get_running_loop()
         receiver = LineReceiver(session, clock.monotonic_ns)
@@ -105,6 +125,7 @@ class FeedConnection:
         except (OSError, TimeoutError) as error:
             self._down(_reason(error))
             return False
+        session.heard_ns = clock.monotonic_ns()
         self._session, self._dropped, self._opened = session, "", True
         self.journal.opened(self.name, f"{self.host}:{self.port}", cause, self.protocol)
         try:
@@ -121,7 +142,12 @@ class FeedConnection:
         if ended not in {"shutdown", "protocol"}:
             self.status.reconnects += 1
             self._down(
-                {"eof": "closed by the feed", "silence": f"silent for {self.silence_seconds:g} s"}.get(ended, ended)
+                {
+                    "eof": "closed by the feed",
+                    "reset": "reset by the feed",
+                    "silence": f"silent for {self.silence_seconds:g} s",
+                    "silent_symbols": "made anew for symbols that do not answer",
+                }.get(ended, ended)
             )
         return session.ready
 
@@ -131,7 +157,7 @@ class FeedConnection:
         stopping = asyncio.create_task(stop.wait())
         try:
             while True:
-                silent = (self.journal.spool.clock.monotonic_ns() - receiver.last_ns) / 1e9
+                silent = (self.journal.spool.clock.monotonic_ns() - session.heard_ns) / 1e9
                 waiting: set[asyncio.Future[Any]] = {receiver.ended, stopping}  # Any: results differ
                 if not setting_up.done():
                     waiting.add(setting_up)
@@ -147,7 +173,7 @@ class FeedConnection:
                     return self._dropped or receiver.ended.result()
                 if stopping.done():
                     return "shutdown"
-                if self.journal.spool.clock.monotonic_ns() - receiver.last_ns >= self.silence_seconds * 1e9:
+                if self.journal.spool.clock.monotonic_ns() - session.heard_ns >= self.silence_seconds * 1e9:
                     return "silence"
         finally:
             for task in (setting_up, stopping):
@@ -165,9 +191,18 @@ class FeedConnection:
             session.watch_again(symbol)
             redrive.tried(symbol, now)
 
-    def _watches_sent(self) -> None:
-        if self.redrive is not None:
-            self.redrive.begin(self.wishes.watched, self.journal.spool.clock.monotonic_ns())
+    def _limit_told(self) -> None:
+        if self._session is not None and self._session.ready:
+            self._session.limit_told()
+
+    def _watches_sent(self, symbols: Sequence[str] | None) -> None:
+        if self.redrive is None:
+            return
+        now = self.journal.spool.clock.monotonic_ns()
+        if symbols is None:
+            self.redrive.begin(self.wishes.watched, now)
+        else:
+            self.redrive.join(symbols, now)
 
     def note(self) -> None:
         """Bring the figures of the running connection up to date."""
@@ -178,8 +213,8 @@ class FeedConnection:
         self.status.received_bytes += receiver.received
         self.status.received_lines += session.lines
         self.status.oversized_lines += session.oversized
-        if receiver.received:
-            self.status.last_line_ns = receiver.last_ns
+        if session.lines:
+            self.status.last_line_ns = session.heard_ns
         receiver.received = session.lines = session.oversized = 0
 
     def _account(self, session: FeedSession, receiver: LineReceiver) -> None:

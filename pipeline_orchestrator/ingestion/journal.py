@@ -7,7 +7,7 @@ newest segment alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,13 @@ from pipeline_orchestrator.ingestion.line_parser import is_new_connection
 from pipeline_orchestrator.ingestion.line_scan import Scan
 from pipeline_orchestrator.ingestion.reasons import LineError
 from pipeline_orchestrator.ingestion.reference_parser import parse_events, parse_line
+from pipeline_orchestrator.ingestion.replayed_line import REPLAY, ReplayedLine, line_name
 from pipeline_orchestrator.market.eastern import eastern_to_utc_us
 from pipeline_orchestrator.market.events import PORT, PORTS
 from pipeline_orchestrator.record import EventId, Mark
 
 CONNECTIONS = ("level1", "level2")
+REPLAYS_KNOWN = 10_000  # replayed lines that the spool remembers, until the tables hold them; then no more are taken
 RESUME_SHARE = 20  # lines are taken again once a 20th of the quota was freed since the first was refused
 
 
@@ -58,6 +60,7 @@ class Journal:
         self.context = ParserContext()
         self.ledger = GapLedger()
         self.last: dict[str, LastLine] = {}
+        self.replayed: dict[str, str] = {}  # line -> the one it was spooled anew as
         self.refused_lines = 0
         self.full = False
         self.unsaid_facts = 0
@@ -103,7 +106,8 @@ class Journal:
         last = {
             name: [line.epoch, line.seq, line.recv_us, line.line.decode("latin-1")] for name, line in self.last.items()
         }
-        return {"parser": self.context.to_json(), "last": last, **self.ledger.to_json()}
+        known = {"replayed": self.replayed} if self.replayed else {}
+        return {"parser": self.context.to_json(), "last": last, **self.ledger.to_json(), **known}
 
     # -- lines ---------------------------------------------------------------------------------------------------
 
@@ -159,6 +163,27 @@ class Journal:
             return None
         self._follow_fact(fact, identity.seq)
         return identity
+
+    def replay(self, line: ReplayedLine) -> EventId | None:
+        """Spool a line anew; None where there is no room. Raises ValueError where it was before, or must wait."""
+        if line.of in self.replayed:
+            raise ValueError(f"{line.of} was spooled anew as {self.replayed[line.of]}")
+        if self.replays_left <= 0:
+            raise ValueError("as many replayed lines as can be remembered are not stored yet")
+        identity = self.spool.append_fact(line.fact(), self.recv_ns())
+        if identity is not None:
+            self.replayed[line.of] = line_name(identity)
+        return identity
+
+    @property
+    def replays_left(self) -> int:
+        """How many lines can be replayed before some that were are forgotten."""
+        return REPLAYS_KNOWN - len(self.replayed)
+
+    def forget_replays(self, stored: Iterable[str]) -> None:
+        """The tables hold what these lines became: they say so from now on."""
+        for of in stored:
+            self.replayed.pop(of, None)
 
     def opened(self, connection: str, peer: str, cause: str, protocol: str = "6.2") -> None:
         """A connection is open, on which `protocol` will be asked for: layout and clock start anew."""
@@ -270,6 +295,7 @@ class Journal:
     def _take_over(self, state: dict[str, Any]) -> None:
         self.context = ParserContext.from_json(state.get("parser", {}))
         self.ledger = GapLedger.from_json(state)
+        self.replayed = {str(of): str(name) for of, name in state.get("replayed", {}).items()}
         for name, (epoch, seq, recv_us, line) in state.get("last", {}).items():
             self.last[name] = LastLine(epoch, seq, recv_us, line.encode("latin-1"))
 
@@ -277,7 +303,12 @@ class Journal:
         """One frame of the epochs before, as if it had just been written."""
         if frame.port == FACT_PORT:
             try:
-                self._follow_fact(decode_fact(frame.raw), frame.first_seq)
+                fact = decode_fact(frame.raw)
+                if fact.kind == REPLAY:
+                    name = line_name((frame.instance, frame.epoch, frame.first_seq))
+                    self.replayed[str(fact.detail.get("of"))] = name
+                else:
+                    self._follow_fact(fact, frame.first_seq)
             except ValueError:
                 return  # the parser makes a dead letter of it
             return

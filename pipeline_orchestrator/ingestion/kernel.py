@@ -58,7 +58,6 @@ from pipeline_orchestrator.ingestion.kernel_fast import (
     V,
     fast_line,
 )
-from pipeline_orchestrator.ingestion.kernel_fields import NULL
 from pipeline_orchestrator.ingestion.kernel_read import NO_PROGRAM, OTHER, program_of, read_field
 from pipeline_orchestrator.ingestion.kernel_times import (
     S_CLOCK1_DAY,
@@ -93,6 +92,7 @@ from pipeline_orchestrator.ingestion.layout import MAX_FIELDS
 from pipeline_orchestrator.ingestion.programs import P_FIELD, P_READER, P_REQUIRED, P_SLOT
 from pipeline_orchestrator.ingestion.reasons import EMPTY_LINE, MISSING_FIELD, OVERSIZE, UNKNOWN_TYPE
 from pipeline_orchestrator.market.events import KIND, PORT
+from pipeline_orchestrator.market.wire_fields import NULL
 
 _OTHER_PLAIN: Final = -4  # status: keep the line with its bytes; OTHER: with its symbol too, where it has one
 _NO_ROOM: Final = -3
@@ -282,6 +282,8 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
                     slots[V, _DATE], slots[S, _DATE] = times.trading_day(
                         state, slots[V, _X_CODE], slots[S, _X_CODE], day, day_s
                     )
+                    if event == _K_CORRECTION and day_s != 0 and tod_s != 0:
+                        slots[S, _DATE] = NULL  # it may name a trade of another day than today
             keep = status in (OTHER, _OTHER_PLAIN)
             if keep:
                 for slot in range(_SLOTS):

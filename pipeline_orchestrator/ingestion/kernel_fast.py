@@ -16,10 +16,9 @@ from pipeline_orchestrator.ingestion import kernel_fields as take
 from pipeline_orchestrator.ingestion import programs as prog
 from pipeline_orchestrator.ingestion.columns import B_NARROW, N_BASIS
 from pipeline_orchestrator.ingestion.intern import FNV_OFFSET, FNV_PRIME
-from pipeline_orchestrator.ingestion.kernel_fields import MAX_INT32
 from pipeline_orchestrator.ingestion.kernel_times import S_DATE_DAY, S_DATE_KEY
 from pipeline_orchestrator.ingestion.programs import F_READER, F_REQUIRED, F_SLOT, F_THEN
-from pipeline_orchestrator.ingestion.reasons import MAX_TEXT
+from pipeline_orchestrator.market.wire_fields import MAX_INT32, MAX_TEXT, day_number
 
 GIVEN_BACK: Final = -1
 
@@ -184,7 +183,7 @@ def fast_line(
                 return GIVEN_BACK
             key = (((((((y1 * 10 + y2) * 10 + y3) * 10 + y4) * 10 + m1) * 10 + m2) * 10) + d1) * 10 + d2
             if state[S_DATE_KEY] != key:  # the same day again, nearly always
-                day, status = take.day_number(key // 10_000, key // 100 % 100, key % 100)
+                day, status = day_number(key // 10_000, key // 100 % 100, key % 100)
                 if status != 0:
                     return GIVEN_BACK
                 state[S_DATE_KEY], state[S_DATE_DAY] = key, day

@@ -8,8 +8,10 @@ from numba import njit
 
 from pipeline_orchestrator.ingestion import kernel_fields as take
 from pipeline_orchestrator.ingestion import programs as prog
-from pipeline_orchestrator.ingestion.kernel_fields import NULL
+from pipeline_orchestrator.ingestion.reasons import MISSING_FIELD
+from pipeline_orchestrator.market import wire_fields as wire
 from pipeline_orchestrator.market.events import PORT
+from pipeline_orchestrator.market.wire_fields import NULL
 
 OTHER: Final = -2  # status: keep the line with its bytes, and its symbol where it has one
 NO_PROGRAM: Final = -1
@@ -23,20 +25,22 @@ _R_PRICE, _R_INTEGER, _R_SMALL, _R_UNSIGNED = prog.R_PRICE, prog.R_INTEGER, prog
 _R_TIME, _R_DATE, _R_SIDE, _R_DAY_CODE = prog.R_TIME, prog.R_DATE, prog.R_SIDE, prog.R_DAY_CODE
 _R_SYMBOL, _R_TEXT, _R_DELAY, _R_CONTENTS = prog.R_SYMBOL, prog.R_TEXT, prog.R_DELAY, prog.R_CONTENTS
 _R_LETTER, _R_FLAG = prog.R_LETTER, prog.R_FLAG
+# Pairs of letters: their codes in the schema are 0 and 1.
+_BID, _ASK, _INSERT, _DELETE, _FALSE, _TRUE = (ord(letter) for letter in "BAIXFT")
 
 
 @njit(cache=True, error_model="numpy")
 def read_field(buf: Any, a: int, b: int, reader: int) -> tuple[int, int]:  # Any: arrays inside kernels
     """One field by its reader: (value, status); texts have no value here."""
     if reader == _R_PRICE:
-        return take.price(buf, a, b)
+        return wire.price(buf, a, b)
     if reader in (_R_INTEGER, _R_DELAY):
-        value, status = take.digits(buf, a, b, True)
+        value, status = wire.digits(buf, a, b, True)
         if reader == _R_DELAY and status == 0 and value != 0:
             status = OTHER
         return value, status
     if reader == _R_TIME:
-        return take.time_of_day(buf, a, b)
+        return wire.time_of_day(buf, a, b)
     if reader == _R_DATE:
         return take.date(buf, a, b)
     if reader == _R_SYMBOL:
@@ -44,17 +48,17 @@ def read_field(buf: Any, a: int, b: int, reader: int) -> tuple[int, int]:  # Any
     if reader == _R_TEXT:
         return 0, take.text_status(buf, a, b)
     if reader == _R_SMALL:
-        return take.small(buf, a, b)
+        return wire.small(buf, a, b, True)
     if reader == _R_SIDE:
-        return take.side(buf, a, b)
+        return take.one_of(buf, a, b, _BID, _ASK, MISSING_FIELD)
     if reader == _R_UNSIGNED:
-        return take.unsigned_bits(buf, a, b)
+        return wire.unsigned_bits(buf, a, b)
     if reader == _R_DAY_CODE:
         return take.day_code(buf, a, b)
     if reader == _R_LETTER:
-        return take.correction_letter(buf, a, b)
+        return take.one_of(buf, a, b, _INSERT, _DELETE, MISSING_FIELD)
     if reader == _R_FLAG:
-        return take.flag(buf, a, b)
+        return take.one_of(buf, a, b, _FALSE, _TRUE, NULL)
     value, status = take.basis(buf, a, b)
     if status > 0 and reader != _R_CONTENTS:  # the type of a corrected trade: one that is unknown is none
         return 0, NULL

@@ -1,6 +1,6 @@
 """Dates and times of a line inside kernels: what the newest clock and the calendar make of its fields.
 
-The compiled twin of the second half of `reference_fields`. Status words are those of kernel_fields.
+The compiled twin of the second half of `reference_fields`. Status words are those of market.wire_fields.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from numba import njit
 
-from pipeline_orchestrator.ingestion.kernel_fields import NULL
 from pipeline_orchestrator.market.eastern import (
     DAY_US,
     DAYLIGHT_US,
@@ -21,6 +20,7 @@ from pipeline_orchestrator.market.eastern import (
     local_to_utc_us,
     month_length,
 )
+from pipeline_orchestrator.market.wire_fields import NULL
 
 _MIDNIGHT_LAG_US: Final = 2_000_000
 

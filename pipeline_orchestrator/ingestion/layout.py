@@ -123,21 +123,24 @@ def parse_layout(line: bytes) -> tuple[str, ...] | None:
 def positions(layout: Sequence[str]) -> npt.NDArray[np.int64]:
     """Target -> index among the line's comma-separated fields (the type letter is field 0); -1 = not in the layout.
 
-    A time that stands there twice is taken in its finer form.
+    A time that stands there twice is taken in its finer form. The symbol is the first field that is called so.
     """
     table = np.full(len(TARGETS), -1, dtype=np.int64)
     for names in ({name: name for name in TARGETS}, FINER):
         for index, name in enumerate(layout[: MAX_FIELDS - 1]):
             if name in names:
                 table[TARGETS.index(names[name])] = index + 1
+    if SYMBOL in layout:
+        table[T_SYMBOL] = layout.index(SYMBOL) + 1
     return table
 
 
 def checks(layout: Sequence[str]) -> list[tuple[int, str]]:
     """Fields read only for their soundness, in their order: index as in `positions`, and the form."""
-    coarse = {FINER[name] for name in layout if name in FINER}
+    looked_at = layout[: MAX_FIELDS - 1]
+    coarse = {FINER[name] for name in looked_at if name in FINER}
     forms = {**CHECKED, **dict.fromkeys(coarse, TIME)}
-    return [(index + 1, forms[name]) for index, name in enumerate(layout[: MAX_FIELDS - 1]) if name in forms]
+    return [(index + 1, forms[name]) for index, name in enumerate(looked_at) if name in forms]
 
 
 def least_commas(layout: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ are rare, are done one by one in Python.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -50,8 +51,9 @@ from pipeline_orchestrator.ingestion.columns import (
 from pipeline_orchestrator.ingestion.context import ParserContext
 from pipeline_orchestrator.ingestion.intern import COLUMN_OF, InternTables
 from pipeline_orchestrator.ingestion.kernel_work import C_ERRORS, C_FRAME, C_LINE, C_POS, C_RAW, C_ROW
-from pipeline_orchestrator.ingestion.reasons import BAD_FACT, REASONS, LineError
+from pipeline_orchestrator.ingestion.reasons import BAD_FACT, OVERSIZE, REASONS, LineError
 from pipeline_orchestrator.ingestion.reference_parser import Event, parse_line
+from pipeline_orchestrator.ingestion.replayed_line import REPLAY, ReplayedLine, of_fact
 from pipeline_orchestrator.market.eastern import DAY_US
 from pipeline_orchestrator.market.events import EVENTS, PORT, PORTS, enum_symbols
 from pipeline_orchestrator.record import DeadLetter, EventId
@@ -61,6 +63,8 @@ _ENUM_CODES = {
 }
 _LEVEL2 = PORT["level2"]
 _FACT_KINDS = frozenset({"connected", "lost", "subscribed", "unsubscribed", "gap", "clock", "canary", "other"})
+
+OVERSIZE_KEPT = 256  # bytes of an endless line in its dead letter
 
 
 class LineParser:
@@ -74,6 +78,7 @@ class LineParser:
         self._texts = InternTables()
         self._work = kernel_work.make_work()
         self._layout: tuple[str, ...] = ()
+        self._replays: dict[int, str] = {}  # row of this batch -> the line that it repeats
         self._paired = False  # the newest lines made two events each, as the depth of protocols before 6.2 does
         self.context = context or ParserContext()
 
@@ -97,7 +102,7 @@ class LineParser:
         state[times.S_CLOCK1_DAY], state[times.S_CLOCK1_TOD] = divmod(context.clock1 or 0, DAY_US)
         state[times.S_CLOCK2_KNOWN] = context.clock2 is not None
         state[times.S_CLOCK2_DAY], state[times.S_CLOCK2_TOD] = divmod(context.clock2 or 0, DAY_US)
-        state[times.S_RULE_DAY] = state[times.S_NEAR_DAY] = -(1 << 40)
+        state[times.S_RULE_DAY] = state[times.S_NEAR_DAY] = state[times.S_DATE_KEY] = -(1 << 40)  # nothing remembered
 
     def parse(self, frames: Sequence[Frame]) -> tuple[pa.RecordBatch, list[DeadLetter]]:
         """Events of whole frames in order, and the lines refused. Raises ValueError for a frame with a wrong count."""
@@ -107,10 +112,12 @@ class LineParser:
     def parse_table(self, buf: Bytes, table: Table) -> tuple[pa.RecordBatch, list[DeadLetter]]:
         """The same for frames that lie in `buf` as `table` says (see spool_scan)."""
         self._texts.between_batches()
+        self._replays.clear()
         facts = np.flatnonzero(table[:, PORT_COLUMN] == FACT_PORT)
         raw_bytes = int(table[:, LENGTH].sum()) + 6 * int(table[facts, LENGTH].sum())
         lines = int(table[:, COUNT].sum())
         most = lines + int(table[table[:, PORT_COLUMN] == _LEVEL2, COUNT].sum())  # a depth line makes up to two
+        most += len(facts)  # also where it is a replayed one
         columns = make_columns(self._pool, most if self._paired else lines, raw_bytes)
         dead: list[DeadLetter] = []
         self._work.cursor[:] = 0
@@ -119,11 +126,12 @@ class LineParser:
             if fact > begin:
                 columns = self._lines(buf, table[begin:fact], columns, dead, most)
             if fact < len(table):
-                columns = self._roomy(columns, most)
+                columns = self._roomy(columns, most, 2)
                 self._fact(buf, table[fact], columns, dead)
             begin = fact + 1
         self._paired = int(self._work.cursor[C_ROW]) > lines
-        return to_record_batch(columns, int(self._work.cursor[C_ROW]), self._texts), dead
+        rows = to_record_batch(columns, int(self._work.cursor[C_ROW]), self._texts)
+        return (self._with_replays(rows) if self._replays else rows), dead
 
     def _lines(self, buf: Bytes, table: Table, columns: Columns, dead: list[DeadLetter], most: int) -> Columns:
         """A run of frames without facts; returns the columns, which may have become larger (`most` rows at most)."""
@@ -145,10 +153,10 @@ class LineParser:
                 if result == kernel_work.DONE:
                     return columns
 
-    def _roomy(self, columns: Columns, most: int) -> Columns:
-        """Columns with room for one more row."""
+    def _roomy(self, columns: Columns, most: int, more: int = 1) -> Columns:
+        """Columns with room for so many more rows."""
         row = int(self._work.cursor[C_ROW])
-        if row < columns.wide.shape[1]:
+        if row + more <= columns.wide.shape[1]:
             return columns
         return enlarged(self._pool, columns, row, int(self._work.cursor[C_RAW]), most)
 
@@ -173,10 +181,14 @@ class LineParser:
         raw = buf[frame[START] : frame[START] + frame[LENGTH]].tobytes()
         try:
             fact = decode_fact(raw)
-            if fact.kind not in _FACT_KINDS or fact.port not in PORT:
+            again = of_fact(fact) if fact.kind == REPLAY else None
+            if (again is None and fact.kind not in _FACT_KINDS) or fact.port not in PORT:
                 raise ValueError(f"unknown kind {fact.kind!r} or port {fact.port!r}")
         except ValueError:
             dead.append(_letter(frame, 0, REASONS[BAD_FACT], raw))
+            return
+        if again is not None:
+            self._replay(again, frame, columns, dead)
             return
         if is_new_connection(fact):
             self.context = self.context.reconnected(fact.port)
@@ -188,6 +200,29 @@ class LineParser:
             "raw": detail_bytes(fact),
         }
         self._put(columns, event, frame, PORT[fact.port], 0)
+
+    def _replay(
+        self, again: ReplayedLine, frame: npt.NDArray[np.int64], columns: Columns, dead: list[DeadLetter]
+    ) -> None:
+        """A line that was spooled anew: its events, or a dead letter that says what it repeats."""
+        try:
+            events = again.events()
+        except LineError as error:
+            letter = _letter(frame, 0, error.reason, again.line)
+            dead.append(replace(letter, headers={**letter.headers, "port": again.port, "replay_of": again.of}))
+            return
+        for idx, event in enumerate(events):
+            self._replays[int(self._work.cursor[C_ROW])] = again.of
+            self._put(columns, {**event, "idx": idx}, frame, PORT[again.port], 0)
+
+    def _with_replays(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows, with `replay_of` filled in."""
+        of, self._replays = self._replays, {}
+        arrays = list(rows.columns)
+        arrays[rows.schema.get_field_index("replay_of")] = pa.array(
+            [of.get(row) for row in range(len(rows))], pa.string()
+        )
+        return pa.RecordBatch.from_arrays(arrays, schema=rows.schema)
 
     def _put(self, columns: Columns, event: Event, frame: npt.NDArray[np.int64], port: int, line: int) -> None:
         """Store one event that Python made."""
@@ -238,6 +273,8 @@ def is_new_connection(fact: Fact) -> bool:
 
 
 def _letter(frame: npt.NDArray[np.int64], line: int, reason: str, raw: bytes) -> DeadLetter:
+    if reason == REASONS[OVERSIZE]:
+        raw = raw[:OVERSIZE_KEPT]
     instance, epoch, seq = int(frame[INSTANCE]), int(frame[EPOCH]), int(frame[SEQ]) + line
     return DeadLetter(
         reason,

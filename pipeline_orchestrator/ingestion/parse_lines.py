@@ -12,7 +12,7 @@ from pipeline_orchestrator.flow.spool_reader import SpoolChunk
 from pipeline_orchestrator.ingestion.context import ParserContext
 from pipeline_orchestrator.ingestion.line_parser import LineParser
 from pipeline_orchestrator.market.events import EVENTS
-from pipeline_orchestrator.record import Batch, Outgoing, Output
+from pipeline_orchestrator.record import Batch, DeadLetter, Outgoing, Output
 
 BY_KEY = -1  # in Outgoing.partitions: the sink chooses, by its rule for keys and instance facts
 
@@ -20,11 +20,14 @@ BY_KEY = -1  # in Outgoing.partitions: the sink chooses, by its rule for keys an
 class ParseLines:
     """Processor over batches of a SpoolSource; it fills `batch.rows`, `batch.dead` and the stamps.
 
-    `on_rows` sees each batch and its chunk right after the parse (gaps are ended by it); it must not keep either.
+    `on_rows` sees each batch, its chunk and its dead letters right after the parse (gaps are ended by it); it must not
+    keep the first two.
     """
 
     def __init__(
-        self, parser: LineParser | None = None, on_rows: Callable[[pa.RecordBatch, SpoolChunk], None] | None = None
+        self,
+        parser: LineParser | None = None,
+        on_rows: Callable[[pa.RecordBatch, SpoolChunk, list[DeadLetter]], None] | None = None,
     ) -> None:
         self.parser = parser or LineParser()
         self.on_rows = on_rows
@@ -36,7 +39,7 @@ class ParseLines:
         rows, dead = self.parser.parse_table(chunk.buf, chunk.table)
         chunk.end_context = self.parser.context.to_json()
         if self.on_rows is not None:
-            self.on_rows(rows, chunk)
+            self.on_rows(rows, chunk, dead)
         chunk.release()
         batch.rows, batch.dead = rows, tuple(dead)
         batch.stamps.decoded_ns = time.monotonic_ns()

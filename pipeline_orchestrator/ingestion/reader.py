@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
 import pyarrow as pa
 
 from config.sections import IQFeedConfig
 from pipeline_orchestrator.component import Context
 from pipeline_orchestrator.flow.spool_reader import SpoolSource
-from pipeline_orchestrator.ingestion.admin_link import hold_admin_socket
+from pipeline_orchestrator.ingestion.account import Account
+from pipeline_orchestrator.ingestion.admin_link import AdminLink
 from pipeline_orchestrator.ingestion.depth_redrive import DepthRedrive
+from pipeline_orchestrator.ingestion.feed_signs import FeedSigns
 from pipeline_orchestrator.ingestion.iqfeed_client import FeedConnection, LinkState
 from pipeline_orchestrator.ingestion.journal import Journal
 from pipeline_orchestrator.ingestion.refusals import RefusalReport
 from pipeline_orchestrator.ingestion.subscriptions import Subscriptions
 from pipeline_orchestrator.ingestion.symbol_moves import SymbolMoves
+from pipeline_orchestrator.record import DeadLetter
 
 TELL_SECONDS = 1.0
 MOVE_SECONDS = 0.1
@@ -36,6 +40,7 @@ class IngestionReader:
         symbols = moves.wanted
         reads = bool(symbols) or not moves.every  # without symbols of its own it only sends what its spool holds
         ports = (("level1", feed.level1, feed.level1_port), ("level2", feed.level2, feed.port))
+        account = Account(symbols, moves.all_symbols, level1=feed.level1)
         self.redrive = DepthRedrive(feed.depth_redrive_seconds)
         self.connections = [
             FeedConnection(
@@ -49,6 +54,7 @@ class IngestionReader:
                     feed.depth_levels,
                     feed.depth,
                     feed.depth_by_symbol,
+                    account=account,
                     protocol=feed.protocol,
                     news=feed.news and instance == 0,  # one reader of headlines is enough
                     regional=feed.regional,
@@ -63,6 +69,8 @@ class IngestionReader:
             for name, wanted, port in ports
             if wanted and reads
         ]
+        self.admin = AdminLink(feed, f"pipeline-orchestrator-{instance}", journal.spool.clock.monotonic_ns)
+        self.signs = FeedSigns(feed, self.connections, journal, self.admin)
         self._refusals = [RefusalReport(connection.wishes) for connection in self.connections]
         self._ctx: Context | None = None
         self._said: tuple[str, str] | None = None
@@ -84,7 +92,7 @@ class IngestionReader:
             async with asyncio.TaskGroup() as group:
                 helpers = [group.create_task(self._move(ctx)), group.create_task(self._tell(ctx))]
                 if self.connections:
-                    helpers.append(group.create_task(hold_admin_socket(self.feed)))
+                    helpers.append(group.create_task(self.admin.hold()))
                 links = [group.create_task(connection.run(ctx.drain)) for connection in self.connections]
                 await ctx.drain.wait()
                 await asyncio.gather(*links)
@@ -113,15 +121,16 @@ class IngestionReader:
                 self._told()
             await asyncio.sleep(MOVE_SECONDS)
 
-    def observe(self, rows: pa.RecordBatch) -> None:
-        """Rows were parsed: their depth was not silent."""
+    def observe(self, rows: pa.RecordBatch, dead: list[DeadLetter]) -> None:
+        """Lines were parsed: their depth was not silent, their symbols answer, and so many are bad."""
+        self.signs.observe(rows, dead)
         self.redrive.observe(rows, self.journal.spool.clock.monotonic_ns())
 
     def _told(self) -> None:
         """A connection has news: join what all of them say."""
         if self._ctx is None:
             return
-        causes = [c.status for c in self.connections if c.status.cause]
+        causes = [c.status for c in self.connections if c.status.cause] + self.signs.troubles
         if self.moves.waiting:
             causes.append(_waiting(self.moves.waiting))
         if self.journal.full:
@@ -167,12 +176,13 @@ class IngestionReader:
             age = None if status.last_line_ns is None else (now - status.last_line_ns) / 1e9
             ctx.gauge("feed_connected", int(status.state == "up"), connection=name)
             ctx.gauge("feed_connection_state", status.state, connection=name)
+            ctx.gauge("feed_next_attempt", _attempt(name, status.next_attempt_us), connection=name)
             ctx.gauge("feed_last_line_age_seconds", age, connection=name)
             ctx.gauge("feed_symbols_desired", len(connection.wishes.wanted), connection=name)
             ctx.gauge("feed_symbols_actual", connection.wishes.actual, connection=name)
         for report in self._refusals:
             report.tell(ctx, now)
-
+        self.signs.judge(ctx)
         self._count(ctx, "feed_depth_redriven_total", self.redrive.sent, "level2")
         dropped = self.journal.refused_lines - self._counted.get("refused", 0)
         if dropped:
@@ -225,6 +235,11 @@ class IngestionReader:
 def _names(symbols: Iterable[str]) -> str:
     names = sorted(symbols)
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _attempt(name: str, at_us: int | None) -> str | None:
+    """When a connection that is down is tried next, for people."""
+    return None if at_us is None else f"{name}: next attempt {datetime.fromtimestamp(at_us / 1e6, UTC):%H:%M:%S} UTC"
 
 
 def _waiting(waiting: Mapping[str, list[int]]) -> LinkState:

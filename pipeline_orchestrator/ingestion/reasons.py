@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from pipeline_orchestrator.market import wire_fields
+
 REASONS: Final = (
     "",
     "empty_line",
@@ -26,17 +28,17 @@ EMPTY_LINE: Final = 1
 UNKNOWN_TYPE: Final = 2
 MISSING_FIELD: Final = 3
 BAD_SYMBOL: Final = 4
-BAD_NUMBER: Final = 5
-TOO_PRECISE: Final = 6
-OVERFLOW: Final = 7
-BAD_TIME: Final = 8
-BAD_DATE: Final = 9
+BAD_NUMBER: Final = wire_fields.BAD_NUMBER
+TOO_PRECISE: Final = wire_fields.TOO_PRECISE
+OVERFLOW: Final = wire_fields.OVERFLOW
+BAD_TIME: Final = wire_fields.BAD_TIME
+BAD_DATE: Final = wire_fields.BAD_DATE
 BAD_VALUE: Final = 10
 BAD_TEXT: Final = 11
 OVERSIZE: Final = 12
 BAD_FACT: Final = 13
 
-MAX_TEXT: Final = 64  # characters of a symbol, of conditions, of a participant
+MAX_TEXT: Final = wire_fields.MAX_TEXT  # characters of a symbol, of conditions, of a participant
 
 
 class LineError(ValueError):

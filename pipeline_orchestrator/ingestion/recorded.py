@@ -14,11 +14,12 @@ from pipeline_orchestrator.market.events import PORT
 CHUNK = 1 << 20
 
 
-def recorded_frames(file: BinaryIO, port: str) -> Iterator[Frame]:
+def recorded_frames(file: BinaryIO, port: str, unended: list[bytes] | None = None) -> Iterator[Frame]:
     """Lines of `file` as frames of instance 0, epoch 0; line n (from 1) has the seq n - 1.
 
-    The receipt is unknown and stands as 0. A last line without a line end counts; one longer than 64 KiB becomes an
-    oversize frame of its head. Raises OSError.
+    The receipt is unknown and stands as 0. A last line without a line end counts, or is put into `unended` where that
+    is given: whether it was cut cannot be known. One longer than 64 KiB becomes an oversize frame of its head. Raises
+    OSError.
     """
     controls, pending, seq, skipping = control_table(), b"", 0, False
     while True:
@@ -31,7 +32,12 @@ def recorded_frames(file: BinaryIO, port: str) -> Iterator[Frame]:
                 continue
             data, skipping = data[rest + 1 :] if rest >= 0 else b"", False
         if not piece and data and not data.endswith(b"\n"):
-            data += b"\n"
+            last = data.rpartition(b"\n")[2]
+            if unended is None or len(last) > MAX_LINE:
+                data += b"\n"
+            else:
+                unended.append(last)
+                data = data[: len(data) - len(last)]
         buf, start = np.frombuffer(bytearray(data), dtype=np.uint8), 0
         while start < len(data):
             found = scan(buf, start, len(data), controls)

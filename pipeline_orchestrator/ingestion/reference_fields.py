@@ -191,7 +191,11 @@ def dated(tod: int, clock_us: int) -> int:
 
 def _bounded(digits: bytes) -> int:
     """int() of any number of digits; anything far beyond 64 bits becomes one value that overflows everywhere."""
-    return int(digits) if len(digits.lstrip(b"-0")) <= 24 else 1 << 80
+    counting = digits.lstrip(b"-0")
+    if len(counting) > 24:
+        return 1 << 80
+    value = int(counting or b"0")
+    return -value if digits.startswith(b"-") else value
 
 
 def _day(year: int, month: int, day: int) -> int:

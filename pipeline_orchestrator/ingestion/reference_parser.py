@@ -18,13 +18,15 @@ Message Contents C, E or O is a trade only if the layout holds price and size; t
 an order like `6`. `Z` and `2` are the depth of protocols before 6.2: one line per market maker with both sides, and
 for futures per level number (`MD01`, ...), which is the participant of its rows; a line is refused whole. A non-zero
 Delay makes a line `other`, whatever follows. Depth types belong to Level 2 and Q, P, C to Level 1; elsewhere they are
-unknown. A size of 0 is passed on as sent: what it means is the book's decision.
+unknown. A size of 0 is passed on as sent: what it means is the book's decision. A
+correction without date and time has no trading date: the trade that it names may be of another one than today's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from pipeline_orchestrator.ingestion import layout as lay
@@ -161,9 +163,15 @@ def _system(line: bytes, fields: list[bytes], port: int, context: ParserContext)
     return _other(line, name, context), context
 
 
+@lru_cache(maxsize=8)
+def _places(layout: tuple[str, ...]) -> tuple[list[int], int, list[tuple[int, str]]]:
+    """Where each target stands in a layout, the commas a line needs, the fields that are only checked."""
+    return [int(place) for place in lay.positions(layout)], lay.least_commas(layout), lay.checks(layout)
+
+
 def _update(line: bytes, fields: list[bytes], context: ParserContext, recv_us: int) -> Event:
     """Q and P by the layout in force. Fields are looked at in this order; the first bad one names the reason."""
-    where = [int(position) for position in lay.positions(context.layout)]
+    where, least, checks = _places(context.layout)
 
     def text(target: int) -> bytes:
         return _field(fields, where[target])
@@ -171,7 +179,7 @@ def _update(line: bytes, fields: list[bytes], context: ParserContext, recv_us: i
     symbol = take.symbol(text(lay.T_SYMBOL))
     if take.integer(text(lay.T_DELAY)):
         return _other(line, symbol, context)
-    if line.count(b",") < lay.least_commas(context.layout):
+    if line.count(b",") < least:
         raise LineError(reasons.MISSING_FIELD)
     basis = ""
     if fields[0] == b"Q" and where[lay.T_PRICE] >= 0 and where[lay.T_SIZE] >= 0:
@@ -197,7 +205,7 @@ def _update(line: bytes, fields: list[bytes], context: ParserContext, recv_us: i
     trade["aggressor"] = take.integer(text(lay.T_AGGRESSOR), take.MAX_INT32)
     traded = take.time_of_day(text(lay.T_TIME))
     bid, ask = take.time_of_day(text(lay.T_BID_TIME)), take.time_of_day(text(lay.T_ASK_TIME))
-    for position, form in lay.checks(context.layout):
+    for position, form in checks:
         _CHECKS[form](_field(fields, position))
     if not basis:
         event["event_time_us"] = _quote_time(bid, ask, context, recv_us)
@@ -247,7 +255,10 @@ def _correction(fields: list[bytes], context: ParserContext, recv_us: int) -> Ev
     event["tick_id"] = take.integer(_field(fields, at + 4))
     event["conditions"] = take.plain_text(_field(fields, at + 5))
     event["market_center"] = take.integer(_field(fields, at + 6), take.MAX_INT32)
-    return _stamped(event, day, tod, context, recv_us)
+    _stamped(event, day, tod, context, recv_us)
+    if day is None and tod is None:
+        event["trading_date"] = None
+    return event
 
 
 def _order(fields: list[bytes], context: ParserContext, recv_us: int) -> Event:

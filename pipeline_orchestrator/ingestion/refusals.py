@@ -1,8 +1,9 @@
 """Which symbols the feed does not serve, and why: counted, listed up to a bound, and said once per change.
 
-limit: the account watches no more (`S,SYMBOL LIMIT REACHED`); unknown: no such symbol (`n`); no depth: known, but
-without market depth now (`q`, Level 2 only; the watch stays). Each is asked for again with every reconnect, and said
-again only where its reason changed.
+beyond limit: behind the account's limit in the order of the settings, never asked for; limit: the account watches no
+more (`S,SYMBOL LIMIT REACHED`); unknown: no such symbol (`n`); no depth: known, but without market depth now (`q`,
+Level 2 only; the watch stays). All but the first are asked for again with every reconnect, and said again only where
+their reason changed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pipeline_orchestrator.component import Context
-from pipeline_orchestrator.ingestion.subscriptions import LIMIT, NO_DEPTH, UNKNOWN, Subscriptions
+from pipeline_orchestrator.ingestion.subscriptions import BEYOND, LIMIT, NO_DEPTH, UNKNOWN, Subscriptions
+from pipeline_orchestrator.telemetry.refused import REFUSED_GAUGE, refused_gauge
 
 LISTED = 20  # names at most in one text
 SETTLED_NS = 5_000_000_000  # so long after its watch a symbol that is not refused counts as served
@@ -28,11 +30,15 @@ def refused_text(wishes: Subscriptions) -> str:
     if not wishes.refused:
         return ""
     parts = []
-    for reason in (LIMIT, UNKNOWN):
+    limit = f" ({wishes.limit})" if wishes.limit is not None else ""
+    words = {
+        BEYOND: f"beyond the account's limit{limit}, not asked for",
+        LIMIT: f"by the account's limit{limit}",
+        UNKNOWN: "unknown",
+    }
+    for reason, said in words.items():
         of = [symbol for symbol, why in wishes.refused.items() if why == reason]
         if of:
-            limit = f" ({wishes.limit})" if wishes.limit is not None else ""
-            said = f"by the account's limit{limit}" if reason == LIMIT else "unknown"
             parts.append(f"{len(of)} {said}: {names(of)}")
     return f"{wishes.connection}: {len(wishes.refused)} of {len(wishes.wanted)} symbols refused: {'; '.join(parts)}"
 
@@ -47,7 +53,7 @@ def depth_text(wishes: Subscriptions) -> str:
 
 def next_step(wishes: Subscriptions) -> str:
     """What an operator can do about refused symbols."""
-    if LIMIT in wishes.refused.values():
+    if {LIMIT, BEYOND} & set(wishes.refused.values()):
         return "name fewer symbols (symbols, symbols_file), or have the account's limit raised; then restart"
     return "correct them where they are named: manage_pipeline.py config show --origin" if wishes.refused else ""
 
@@ -59,6 +65,7 @@ class RefusalReport:
         self.wishes = wishes
         self._said: dict[str, str] = {}
         self._missing_since: dict[str, int] = {}
+        self._listed: dict[str, str] | None = None
 
     def tell(self, ctx: Context, now_ns: int) -> None:
         """Gauges, and what changed since it was last said. `now_ns` = monotonic clock."""
@@ -67,6 +74,9 @@ class RefusalReport:
         ctx.gauge("feed_symbols_limit", wishes.limit, connection=name)
         ctx.gauge("feed_symbols_refused", len(wishes.refused), connection=name)
         ctx.gauge("feed_refused_symbols", refused_text(wishes) or None, connection=name)
+        if wishes.refused != self._listed:  # a long list is sent when it changes
+            self._listed = dict(wishes.refused)
+            ctx.gauge(REFUSED_GAUGE, refused_gauge(self._listed), connection=name)
         if name == "level2":
             ctx.gauge("feed_symbols_without_depth", len(wishes.without_depth), connection=name)
             ctx.gauge("feed_without_depth_symbols", depth_text(wishes) or None, connection=name)
@@ -76,7 +86,7 @@ class RefusalReport:
             self._said |= news
             lists = {
                 why.replace(" ", "_"): names(symbol for symbol, reason in news.items() if reason == why)
-                for why in (LIMIT, UNKNOWN, NO_DEPTH)
+                for why in (BEYOND, LIMIT, UNKNOWN, NO_DEPTH)
                 if why in news.values()
             }
             level = "INFO" if set(news.values()) == {NO_DEPTH} else "WARNING"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from pipeline_orchestrator.ingestion.account import Account
 from pipeline_orchestrator.ingestion.dialects import DIALECTS, NEWEST
 
 CRLF = b"\r\n"
-LIMIT, UNKNOWN, NO_DEPTH = "limit", "unknown", "no depth"  # why a symbol is not served
+LIMIT, BEYOND, UNKNOWN, NO_DEPTH = "limit", "beyond limit", "unknown", "no depth"  # why a symbol is not served
 LEVELS, ORDERS = "levels", "orders"  # forms of depth, as the settings name them
 
 
@@ -45,8 +46,9 @@ class Subscriptions:
     """The watches of one connection.
 
     `wanted` is what the settings ask for, `withheld` the part of it that another instance has not let go of yet;
-    `refused` maps a symbol to why the feed does not serve it (UNKNOWN | LIMIT); `without_depth` are those watched
-    without any depth now. `limit` = symbols the account may watch, None = not told.
+    `refused` maps a symbol to why it is not served: the feed knows none such (UNKNOWN), refused its watch (LIMIT), or
+    was not asked since it lies beyond the account's limit (BEYOND). `without_depth` are those watched without any
+    depth now.
     `news` and `regional`: headlines, and quotes per market center of each symbol, are wanted (Level 1 only).
     On Level 2 a symbol's form is `forms[symbol]`, else `depth`: WPL for levels, WOR for orders.
     """
@@ -59,6 +61,7 @@ class Subscriptions:
         depth: str = LEVELS,
         forms: Mapping[str, str] | None = None,
         *,
+        account: Account | None = None,
         protocol: str = NEWEST,
         news: bool = False,
         regional: bool = False,
@@ -72,8 +75,21 @@ class Subscriptions:
         self.watched: set[str] = set()
         self.refused: dict[str, str] = {}
         self.without_depth: set[str] = set()
-        self.limit: int | None = None
+        self.account = account or Account(self.wanted)
         self.news, self.regional = news and connection == "level1", regional and connection == "level1"
+
+    @property
+    def limit(self) -> int | None:
+        """Symbols that the account may watch, over all connections; None = not told."""
+        return self.account.limit
+
+    def may_watch(self, symbol: str) -> bool:
+        """Whether a symbol is to be asked for; one beyond the account's limit counts as refused from here on."""
+        if self.account.allows(symbol):
+            return True
+        self.watched.discard(symbol)
+        self.refuse(symbol, BEYOND)
+        return False
 
     @property
     def actual(self) -> int:

@@ -40,6 +40,7 @@ class SymbolMoves:
         self, journal: Journal, wanted: Sequence[str], every: Sequence[str], log: Callable[[], str] = lambda: ""
     ) -> None:
         self.journal, self.wanted, self.every, self._log = journal, tuple(wanted), frozenset(every), log
+        self.all_symbols = tuple(every)  # in the order of the settings
         self.waiting: dict[str, list[int]] = {}  # symbol -> instances that have it still
         self.coming: dict[str, Times] = {}  # symbol -> its last times at the instance that had it before
         self.leaving: set[str] = set()  # their facts found no room yet

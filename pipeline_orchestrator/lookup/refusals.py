@@ -39,6 +39,17 @@ class TooManyRequestsError(RetryableError):
     """`Too many simultaneous history requests`: the account's credits are spent."""
 
 
+class FeedAwayError(RetryableError):
+    """`Could not connect to History socket.` and its like: the feed's own link to its data centre is down.
+
+    `text` is what it said.
+    """
+
+    def __init__(self, message: str, text: str, *, next_step: str = "") -> None:
+        super().__init__(message, next_step=next_step)
+        self.text = text
+
+
 class AnswerTimeoutError(RetryableError):
     """The answer did not come, or did not end, in time."""
 
@@ -64,7 +75,7 @@ def plain(text: str) -> str:
     return text.strip().strip("!.,").strip().lower()
 
 
-def refusal(text: str, asked: str) -> RefusedError | TooManyRequestsError | None:
+def refusal(text: str, asked: str) -> RefusedError | TooManyRequestsError | FeedAwayError | None:
     """The error that an error text means for the request `asked`; None for NO_DATA."""
     known = plain(text)
     if known == NO_DATA:
@@ -73,6 +84,12 @@ def refusal(text: str, asked: str) -> RefusedError | TooManyRequestsError | None
         return TooManyRequestsError(
             f"{asked}: the feed answers {text!r}; all programs of the account share 50 requests a second",
             retry_after=1.0,
+        )
+    if known.startswith("could not connect to"):
+        return FeedAwayError(
+            f"{asked}: the feed answers {text!r}; it has no link to its data centre",
+            text,
+            next_step="ask again once the feed says SERVER CONNECTED (S,STATS on the admin port says Connected)",
         )
     kind, step = _TEXTS.get(known, (RefusedError, ""))
     return kind(f"{asked}: the feed answers {text!r}", text, next_step=step)

@@ -20,18 +20,14 @@ from pipeline_orchestrator.lookup.row_fields import (
     FOREIGN_ID,
     MISSING_FIELD,
     MISSING_TAG,
-    bits,
     codes_status,
-    count,
     date_key,
     day_of_key,
     letter,
-    price,
-    small,
-    time_of_day,
 )
 from pipeline_orchestrator.lookup.row_layouts import BITS, CODES, COUNT, DATE, DAY, LETTER, PRICE, SKIP, SMALL, STAMP
 from pipeline_orchestrator.market.eastern import DAY_US, DAYLIGHT_US, HOUR_US, STANDARD_US, day_rule, local_to_utc_us
+from pipeline_orchestrator.market.wire_fields import NULL, digits, price, small, time_of_day, unsigned_bits
 
 # state of an answer between chunks
 S_NEWEST_FIRST: Final = 0
@@ -41,7 +37,6 @@ S_DAY: Final = 3
 S_RULE: Final = 4
 STATE_SIZE: Final = 5
 
-NULL: Final = -1
 _LF, _CR, _COMMA, _SPACE = 10, 13, 44, 32
 _REPEATING: Final = 3  # of day_rule
 
@@ -62,6 +57,8 @@ def _utc(state: Any, tod: int) -> int:  # Any: arrays inside kernels
     """UTC of a time of the day in the state; see the module for the hour that repeats."""
     rule = state[S_RULE]
     local = state[S_DAY] * DAY_US + tod
+    if tod >= DAY_US:  # a leap second at midnight: the day it begins may have another rule
+        return int(local_to_utc_us(local, local, day_rule(state[S_DAY] + 1)))
     if rule == 0:
         return int(local + STANDARD_US)
     if rule == 1:
@@ -83,8 +80,8 @@ def _stamp(buf: Any, a: int, b: int, state: Any) -> tuple[int, int]:  # Any: arr
     if b - a < 11 or buf[a + 10] != _SPACE:
         return 0, BAD_TIME
     tod, status = time_of_day(buf, a + 11, b)
-    if status != 0:
-        return 0, status
+    if status != 0:  # a row without its time is none: 99:99:99 is no time here
+        return 0, BAD_TIME
     status = _same_day(state, key)
     if status != 0:
         return 0, status
@@ -102,7 +99,7 @@ def _date(buf: Any, a: int, b: int, state: Any) -> tuple[int, int]:  # Any: arra
             return 0, BAD_DATE
         _, status = time_of_day(buf, a + 11, b)
         if status != 0:
-            return 0, status
+            return 0, BAD_TIME
     status = _same_day(state, key)
     return state[S_DAY], status
 
@@ -112,19 +109,19 @@ def _field(buf: Any, a: int, b: int, what: int, state: Any) -> tuple[int, int]: 
     if what == PRICE:
         return price(buf, a, b)
     if what == COUNT:
-        return count(buf, a, b)
+        return digits(buf, a, b, False)
     if what == STAMP:
         return _stamp(buf, a, b, state)
     if what == BITS:
-        return bits(buf, a, b)
+        return unsigned_bits(buf, a, b)
     if what == SMALL:
-        return small(buf, a, b)
+        return small(buf, a, b, False)
     if what == LETTER:
         return letter(buf, a, b)
     if what == DATE:
         return _date(buf, a, b, state)
     if what == DAY:
-        value, status = small(buf, a, b)
+        value, status = small(buf, a, b, False)
         if status != 0:
             return 0, status
         if value > 31:

@@ -68,7 +68,8 @@ _COLUMNS: Final[dict[str, tuple[Any, ...]]] = {"ticks": _TICKS, "intervals": _IN
 PROTOCOLS: Final = ("6.2", "6.1", "6.0", "5.2", "5.1", "5.0", "4.9", "")
 _OLDEST: Final = ("4.9", "")
 TAGGED: Final = "6.2"  # rows begin with the kind of answer
-TAGS: Final = {"ticks": b"LH,", "intervals": b"LH,", "days": b"LH,", "table": b"LM,", "search": b"LS,"}
+TAGS: Final = {"ticks": b"LH,", "intervals": b"LH,", "days": b"LH,"}
+SYMBOL_TAG: Final = b"LS,"  # searches; reference tables too
 
 
 @dataclass(frozen=True, slots=True)

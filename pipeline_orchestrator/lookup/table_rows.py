@@ -1,15 +1,15 @@
 """Rows of reference tables and of symbol searches: small answers, read as text.
 
 Names may hold commas. A table's row is `id,short name,long name[,group id,group name],`; a search's row is
-`symbol,market id,security type id,description,`. Protocol 6.2 puts `LM` or `LS` in front; some tables come without
-it, which is no doubt since their rows begin with a number.
+`symbol,market id,security type id,description,`. Protocol 6.2 puts `LS` in front of both. Sources differ about tables
+(`LM`, or nothing): all three are read, which leaves no doubt since their rows begin with a number.
 """
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-from pipeline_orchestrator.lookup.row_layouts import TAGGED, TAGS
+from pipeline_orchestrator.lookup.row_layouts import SYMBOL_TAG, TAGGED
 from pipeline_orchestrator.lookup.row_parser import Parsed, RefusedRow
 
 TABLE = pa.schema(
@@ -30,6 +30,7 @@ SEARCH = pa.schema(
     ]
 )
 WITH_GROUP = 5  # fields of a row with id and name of a group
+_TABLE_TAGS = (SYMBOL_TAG, b"LM,")
 UNSPLIT = {"SSC", "SNC"}  # one name only, which holds commas
 MAX_DIGITS = 18
 
@@ -43,7 +44,7 @@ class TextRowParser:
         self._search = command == "SBF"
         self._unsplit = command in UNSPLIT
         self._prefix = request_id + b"," if request_id else b""
-        self._tag = TAGS["search" if self._search else "table"] if protocol == TAGGED else b""
+        self._tags = () if protocol != TAGGED else (SYMBOL_TAG,) if self._search else _TABLE_TAGS
         self._lines = 0
 
     @property
@@ -77,10 +78,10 @@ class TextRowParser:
         if not line.startswith(self._prefix):
             return "foreign_id"
         rest = line[len(self._prefix) :]
-        if rest.startswith(self._tag):
-            rest = rest[len(self._tag) :]
-        elif self._search:
+        tag = next((tag for tag in self._tags if rest.startswith(tag)), b"")
+        if self._search and self._tags and not tag:
             return "missing_tag"
+        rest = rest[len(tag) :]
         text = rest.decode("latin-1").removesuffix(",")
         return _searched(text) if self._search else _of_table(text, unsplit=self._unsplit)
 
