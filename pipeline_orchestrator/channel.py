@@ -58,6 +58,24 @@ class Updated:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Something to do beside the component's work; answered by `Answered` with the same number."""
+
+    number: int
+    verb: str
+    body: dict[str, Any]  # JSON border: depends on the verb
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What came of it; `error` says why nothing did."""
+
+    number: int
+    body: dict[str, Any]  # JSON border: depends on the verb
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Changed:
     """What the component says of itself: starting, running (ready), or degraded; `cause` "" = no trouble."""
 
@@ -103,8 +121,8 @@ class Ended:
     next_step: str = ""
 
 
-Command = Launch | Drain | Update
-Report = Changed | Beat | Said | Ended | Updated
+Command = Launch | Drain | Update | Ask
+Report = Changed | Beat | Said | Ended | Updated | Answered
 Message = Command | Report
 
 _TYPES: dict[str, type[Message]] = {
@@ -112,6 +130,8 @@ _TYPES: dict[str, type[Message]] = {
     "drain": Drain,
     "update": Update,
     "updated": Updated,
+    "ask": Ask,
+    "answered": Answered,
     "changed": Changed,
     "beat": Beat,
     "said": Said,

@@ -12,6 +12,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
+GaugeValue = float | int | str | dict[str, Any] | None  # Any: JSON; None = unknown
+
 
 class Placement(str, Enum):
     """Where a component runs."""
@@ -86,7 +88,7 @@ class Context(Protocol):
     def count(self, name: str, n: int = 1, **labels: str) -> None:
         """Add to a counter, e.g. count("component_received_records_total", 1200). Per batch, never per record."""
 
-    def gauge(self, name: str, value: float | int | str | None, **labels: str) -> None:
+    def gauge(self, name: str, value: GaugeValue, **labels: str) -> None:
         """Set the newest value of a figure; None = unknown."""
 
     def timed(self, state: str, seconds: float, on: str = "") -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline_orchestrator.channel import Changed, Channel, Said
 from pipeline_orchestrator.clock import SYSTEM, Clock
+from pipeline_orchestrator.component import GaugeValue
 from pipeline_orchestrator.telemetry.logs import LogEvent, RepeatLimiter
 from pipeline_orchestrator.telemetry.metrics import Meter
 
@@ -69,7 +70,7 @@ class ComponentContext:
     def count(self, name: str, n: int = 1, **labels: str) -> None:
         self.meter.count(name, n, labels)
 
-    def gauge(self, name: str, value: float | int | str | None, **labels: str) -> None:
+    def gauge(self, name: str, value: GaugeValue, **labels: str) -> None:
         self.meter.gauge(name, value, labels)
 
     def timed(self, state: str, seconds: float, on: str = "") -> None:

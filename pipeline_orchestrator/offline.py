@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from config.sections import Settings
+from pipeline_orchestrator.asked_orders import AskedOrders
 from pipeline_orchestrator.flow.spool_format import Frame, list_segments
 from pipeline_orchestrator.flow.spool_merge import runs_of
 from pipeline_orchestrator.ingestion.assembly import parser_state
@@ -24,7 +25,7 @@ from pipeline_orchestrator.ingestion.line_parser import LineParser
 from pipeline_orchestrator.market.events import EVENTS, TOPICS
 from pipeline_orchestrator.parquet_files import PARQUET_SCHEMAS, ParquetFile
 from pipeline_orchestrator.processing.process_events import ProcessEvents
-from pipeline_orchestrator.processing.queue_position import QueuePosition, queue_position
+from pipeline_orchestrator.processing.queue_position import QueuePosition
 from pipeline_orchestrator.record import Batch, DeadLetter, OffsetRange, Outgoing, Output
 from pipeline_orchestrator.transport.partitioning import BY_RULE, EVERYWHERE, place
 
@@ -123,14 +124,16 @@ def replay_spool(
     """Recordings, segments, spool directories and directories of spools. Raises OSError, ValueError.
 
     Segments of one instance are taken in the order given, those of several in the order of receipt (see
-    flow/spool_merge.py). `queue` names orders (symbol, order id) whose place in the queue at the end is to be told.
+    flow/spool_merge.py). `queue` names orders (symbol, order id) whose place in the queue at the end is to be told,
+    or at the reader's stop where the spool ends with one.
     """
     run = OfflineRun(settings, directory, topics)
+    asked = AskedOrders(run.processor, queue)
     for instance, frames, state in runs_of(_segments(paths), lines_at_once):
         if state is not None:
             run.parser_of(instance).context = ParserContext.from_json(parser_state(state))
-        run.feed(frames)
-    run.summary.queue = [queue_position(run.processor, symbol, order_id) for symbol, order_id in queue]
+        asked.feed(frames, run.feed)
+    run.summary.queue = asked.answers()
     return run.close()
 
 

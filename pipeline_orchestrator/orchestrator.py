@@ -45,6 +45,8 @@ from pipeline_orchestrator.supervisor.restart import RestartPolicy
 from pipeline_orchestrator.supervisor.supervisor import Supervisor, SupervisorConfig
 from pipeline_orchestrator.supervisor.task_launcher import TaskLauncher
 from pipeline_orchestrator.supervisor.watchdog import Limits
+from pipeline_orchestrator.symbol_search import find_symbols, wanted
+from pipeline_orchestrator.symbol_source import SymbolSource
 from pipeline_orchestrator.telemetry.log_file import LogFile, LogWriter
 from pipeline_orchestrator.telemetry.logs import LogEvent
 from pipeline_orchestrator.telemetry.process import ProcessFigures, ProcessProbe
@@ -65,7 +67,7 @@ class PipelineOrchestrator:
     `preload` the modules that workers are forked with.
     `kernels` False: they need not be looked after, the caller has compiled them or needs none.
     `lock` is the state directory's, where the caller took it before (and keeps it after `stop`); `log` the writer
-    of the log file, where the caller has one already.
+    of the log file, where the caller has one already; `source` says where the symbols come from.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class PipelineOrchestrator:
         kernels: bool = True,
         lock: InstanceLock | None = None,
         log: LogWriter | None = None,
+        source: SymbolSource | None = None,
     ) -> None:
         if settings is not None and (symbols is not None or config is not None):
             raise PermanentError("cannot combine settings with symbols or config: give one of them")
@@ -100,6 +103,7 @@ class PipelineOrchestrator:
         self._since_ns = 0
         self._newest: tuple[int, PipelineSnapshot] | None = None
         self._processes: dict[int, ProcessFigures] = {}
+        self.source = source or SymbolSource(settings, self.state_dir)
         self._snapshots = Snapshots(SYSTEM, interval_s=settings.supervision.heartbeat_seconds)
         self.log = log if log is not None else log_writer(settings, self.state_dir)
 
@@ -200,6 +204,7 @@ class PipelineOrchestrator:
                 states,
                 since_ns=self._since_ns,
                 symbols=tuple(self.settings.symbols),
+                source=self.source.document(),
                 processes=self._processes,
             )
             self._newest = (now, snapshot)
@@ -236,6 +241,7 @@ class PipelineOrchestrator:
             self.settings = with_embedded_addresses(self.settings)
             await require_services(self.settings)
             await require_sole_writer(self.settings, self.state_dir)
+            await self._search_symbols()
             from pipeline_orchestrator.specs import specs_for
 
             specs = specs_for(self.settings, self.state_dir)
@@ -258,6 +264,16 @@ class PipelineOrchestrator:
         self._supervisor = supervisor
         self._running = asyncio.create_task(supervisor.run(), name="supervisor")
         self._ticking = asyncio.create_task(self._tick(supervisor), name="snapshots")
+
+    async def _search_symbols(self) -> None:
+        if not wanted(self.settings):
+            return
+        found = await find_symbols(self.settings, self.state_dir)
+        self.settings = self.settings.model_copy(update={"symbols": found.symbols})
+        self.source = SymbolSource(self.settings, self.state_dir)
+        level = "WARNING" if found.instead else "INFO"
+        fields = {"symbols": len(found.symbols), "found": found.found, "asked_at": found.asked_at}
+        self.noted(level, "symbols_found", {**fields, "instead_because": found.instead or None})
 
     def _placed(self, specs: Sequence[ComponentSpec]) -> list[ComponentSpec]:
         if self._placement is None:

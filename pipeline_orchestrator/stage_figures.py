@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_orchestrator.component import Context
+from pipeline_orchestrator.dead_letters import STORE_REFUSED
 from pipeline_orchestrator.flow.receipt_clock import ReceiptClock
 from pipeline_orchestrator.processing.recovery import RecoverableProcessing
 from pipeline_orchestrator.record import Batch
@@ -131,10 +132,13 @@ class StorageFigures(MeasuredLatency):
         super().__init__("stored_latency", clock_file)
         self.sink = sink
         self.source: KafkaSource | None = None
-        self._rows = 0
+        self._rows = self._refused = 0
 
     def tell(self, ctx: Context) -> None:
         stats = self.sink.stats
+        if stats.refused_by_store > self._refused:
+            ctx.count("dead_letters_total", stats.refused_by_store - self._refused, reason=STORE_REFUSED)
+            self._refused = stats.refused_by_store
         ctx.count("stored_rows_total", stats.rows - self._rows)
         self._rows = stats.rows
         if self.source is not None:

@@ -84,7 +84,10 @@ class ComponentStatus:
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """One dependency as a probe saw it: ok, slow, unreachable, or unknown when nobody asked."""
+    """One dependency as a probe saw it: ok, slow, unreachable, or unknown when nobody asked.
+
+    `addresses`, of the feed: `host:port` of level1, level2, lookup and admin; `address` is the first that is read.
+    """
 
     state: str = "unknown"
     mode: str = "unknown"
@@ -92,6 +95,7 @@ class ServiceStatus:
     round_trip_ms: float | None = None
     age_s: float | None = None
     detail: str = ""
+    addresses: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +117,16 @@ class PipelineSnapshot:
     pid: int | None = None
     since: str | None = None
     symbols: tuple[str, ...] = ()
+    symbols_source: Mapping[str, Any] | None = None  # Any: see symbol_source.SymbolSource.document
+    symbols_refused: Mapping[str, Any] | None = None  # Any: see telemetry.refused.refused_document
+    dead_letters: Mapping[str, Any] | None = None  # Any: "count" and "by_reason" since the start; None = unknown
     components: Mapping[str, ComponentStatus] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)  # Any: number or None, unit in the name
     infrastructure_status: Mapping[str, ServiceStatus] = field(
         default_factory=lambda: {name: ServiceStatus() for name in SERVICES}
     )
     budgets: Mapping[str, Budget] = field(default_factory=dict)
+    audit: Mapping[str, Any] | None = None  # Any: see telemetry.audited.audit_document
     health_score: float | None = None
     deductions: tuple[Mapping[str, Any], ...] = ()
     bottlenecks: tuple[Mapping[str, Any], ...] = ()

@@ -17,14 +17,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from config.sections import Settings
 from config.settings import restore
+from pipeline_orchestrator.audit.hourly import HourlyAudit
 from pipeline_orchestrator.clickhouse_question import ask
 from pipeline_orchestrator.component import Component, Context
 from pipeline_orchestrator.flow.batcher import BatchingSource
 from pipeline_orchestrator.flow.parts import Part, Parts
 from pipeline_orchestrator.flow.stage import Stage
 from pipeline_orchestrator.ingestion import make_ingestion
+from pipeline_orchestrator.ingestion.replay_letters import ReplayLetters
 from pipeline_orchestrator.market.events import BARS, BOOKS, EVENTS, FEATURES, GAPS, TOPICS
 from pipeline_orchestrator.processing.process_events import ProcessEvents
 from pipeline_orchestrator.processing.recovery import RecoverableProcessing
@@ -37,7 +41,10 @@ from pipeline_orchestrator.storage.clickhouse_sink import ClickHouseSink
 from pipeline_orchestrator.storage.clickhouse_store import Store
 from pipeline_orchestrator.storage.clickhouse_table import ClickHouseTable
 from pipeline_orchestrator.storage.ledger_file import sealed_marks
+from pipeline_orchestrator.storage.repairing_source import RepairingSource
+from pipeline_orchestrator.storage.replay_rows import ReplayRows
 from pipeline_orchestrator.storage.tables import TABLES
+from pipeline_orchestrator.transport.avro_codec import AvroCodec
 from pipeline_orchestrator.transport.kafka_clients import is_embedded
 from pipeline_orchestrator.transport.kafka_sink import KafkaSink
 from pipeline_orchestrator.transport.kafka_source import KafkaSource
@@ -110,6 +117,20 @@ class Wiring:
         await self.topics()
 
 
+Answer = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]  # Any: JSON; see worker and channel.Ask
+
+
+class Answering:
+    """A component that also does what it is asked to while it runs."""
+
+    def __init__(self, component: Component, answer: Answer) -> None:
+        self._component, self.answer = component, answer
+
+    async def run(self, ctx: Context) -> None:
+        """See component.Component."""
+        await self._component.run(ctx)
+
+
 class Closing:
     """A component that lets go of something when its run has ended, however it ended."""
 
@@ -141,7 +162,8 @@ def build_ingestion(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
         on_tick=ProducerFigures(sink, w.drift),
         waiting=source.waiting,
     )
-    return Parts([Part("reader", reader.run), Part("sender", sender.run, required=False, after="reader")])
+    parts = Parts([Part("reader", reader.run), Part("sender", sender.run, required=False, after="reader")])
+    return Answering(parts, ReplayLetters(reader.journal, w.settings.clickhouse).answer)
 
 
 def build_processing(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
@@ -180,12 +202,13 @@ def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
     claim = Claim(store, w.state_dir, w.instance)
     letters = KafkaSink(w.settings.kafka, f"storage/{w.instance}")
     parts = [Part("claim", claim.keep, required=False)]
+    sinks: dict[str, ClickHouseSink] = {}
     for topic in TOPICS:
         refused = RefusedRows(letters)
         sink = ClickHouseSink(
             ClickHouseTable(store, TABLES[topic], claim), state_dir=w.state_dir, instance=w.instance, on_refused=refused
         )
-        refused.sink = sink
+        refused.sink = sinks[topic] = sink
         figures = StorageFigures(sink, w.anchors("storage"))
         source = KafkaSource(
             w.settings.kafka,
@@ -201,7 +224,7 @@ def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
             source, max_rows=w.settings.storage.flush_rows, max_age=w.settings.storage.flush_ms / 1000
         )
         stage = Stage(
-            batching,
+            RepairingSource(batching, sink),
             [],
             sink,
             source_name="kafka",
@@ -210,6 +233,7 @@ def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
             on_tick=figures,
         )
         parts.append(Part(TABLES[topic].table, stage.run))
+    parts.append(Part("audit", HourlyAudit(store, list(sinks.values())).run, required=False))
 
     async def close() -> None:
         try:
@@ -217,7 +241,7 @@ def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
         finally:
             await letters.close()
 
-    return Closing(Parts(parts), close)
+    return Answering(Closing(Parts(parts), close), ReplayRows(store, sinks, _decoded).answer)
 
 
 def build_cache(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
@@ -246,6 +270,14 @@ def build_cache(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
         prepare=w.topics,
         on_tick=CacheFigures(source, sink),
     )
+
+
+def _decoded(topic: str, value: bytes) -> pa.RecordBatch:
+    """The row of one record. Raises ValueError where it cannot be decoded."""
+    rows, bad = AvroCodec(topic).decode([value])
+    if bad:
+        raise ValueError(f"still cannot be decoded ({bad[0][1]}): whoever wrote it has to send it again")
+    return rows
 
 
 def _both(*listeners: Callable[[Batch], None]) -> Callable[[Batch], None]:

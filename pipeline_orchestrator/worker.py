@@ -23,6 +23,8 @@ import psutil
 
 from pipeline_orchestrator import pandas_block, registry
 from pipeline_orchestrator.channel import (
+    Answered,
+    Ask,
     Beat,
     Channel,
     Command,
@@ -152,13 +154,34 @@ async def _until_end(component: Component, context: ComponentContext, commands: 
 
 
 async def _obey(context: ComponentContext, channel: Channel, component: Callable[[], Component | None]) -> None:
-    """Commands until the channel's end."""
-    while (command := await channel.receive()) is not None:
-        if isinstance(command, Drain):
-            context.drain.set()
-        elif isinstance(command, Update):
-            accepted = await _update(component(), command.config, context)
-            channel.send(Updated(accepted, command.number))
+    """Commands until the channel's end. What is asked for is worked on beside them."""
+    asked: set[asyncio.Task[None]] = set()
+    try:
+        while (command := await channel.receive()) is not None:
+            if isinstance(command, Drain):
+                context.drain.set()
+            elif isinstance(command, Update):
+                accepted = await _update(component(), command.config, context)
+                channel.send(Updated(accepted, command.number))
+            elif isinstance(command, Ask):
+                task = asyncio.create_task(_answer(component(), command, context, channel))
+                asked.add(task)
+                task.add_done_callback(asked.discard)
+    finally:
+        await _end(*asked)
+
+
+async def _answer(component: Component | None, asked: Ask, context: ComponentContext, channel: Channel) -> None:
+    """Let the component answer; one without `answer`, or whose answer fails, says so."""
+    answer = getattr(component, "answer", None)
+    if answer is None:
+        channel.send(Answered(asked.number, {}, f"{context.id} answers nothing"))
+        return
+    try:
+        channel.send(Answered(asked.number, await answer(asked.verb, asked.body)))
+    except Exception as error:  # told to whoever asked; the component works on
+        context.event("WARNING", "answer_failed", verb=asked.verb, error=one_line(error), at=where(error))
+        channel.send(Answered(asked.number, {}, one_line(error)))
 
 
 async def _update(component: Component | None, config: str, context: ComponentContext) -> bool:

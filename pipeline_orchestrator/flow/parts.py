@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline_orchestrator.component import Context
+from pipeline_orchestrator.component import Context, GaugeValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class PartContext:
     def count(self, name: str, n: int = 1, **labels: str) -> None:
         self._outer.count(name, n, **{**self._label(), **labels})
 
-    def gauge(self, name: str, value: float | int | str | None, **labels: str) -> None:
+    def gauge(self, name: str, value: GaugeValue, **labels: str) -> None:
         self._outer.gauge(name, value, **{**self._label(), **labels})
 
     def timed(self, state: str, seconds: float, on: str = "") -> None:

@@ -87,6 +87,11 @@ class Spool:
         """The identity that the next line or fact gets."""
         return EventId(self.instance, self.epoch, self.next_seq, 0)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether `append` may be called."""
+        return self._users > 0
+
     def open(self) -> None:
         """Take the lock, mend the tail, begin a new epoch. Raises RetryableError while another process holds it."""
         self._users += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 from pipeline_orchestrator.component import Context
@@ -187,6 +188,8 @@ class Stage:
         ctx.count("component_sent_records_total", made if self.processors else len(output.batch))
         if output.dead:
             ctx.count("component_dropped_records_total", len(output.dead), reason="dead_letter")
+            for reason, letters in Counter(letter.reason.partition(": ")[0] for letter in output.dead).items():
+                ctx.count("dead_letters_total", letters, reason=reason)
         ctx.progress(len(output.batch))
 
     async def _watch(self, ctx: Context) -> None:

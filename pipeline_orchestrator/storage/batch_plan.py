@@ -115,6 +115,14 @@ def identities_at(spec: TableSpec, rows: pa.RecordBatch, at: npt.NDArray[np.int6
     return [Identity(writer, *values) for writer, values in zip(writers, rest, strict=True)]
 
 
+def identity_columns(
+    spec: TableSpec, rows: pa.RecordBatch
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], list[str]]:
+    """Writer code and identity [4, n] (epoch, seq, idx, out) of each row, and the writers' names by code."""
+    columns = _identities(spec, rows)
+    return columns.who, columns.identity, columns.writers
+
+
 def _identities(spec: TableSpec, rows: pa.RecordBatch) -> _Columns:
     count = rows.num_rows
     identity = np.zeros((4, count), dtype=np.int64)

@@ -13,15 +13,17 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline_orchestrator.clock import SYSTEM, Clock
 from pipeline_orchestrator.errors import ForeignLogError, NotConnectedError, RetryableError, UncertainError
 from pipeline_orchestrator.flow.connector import Probe
 from pipeline_orchestrator.record import Batch, DeadLetter, LogBounds, Output
-from pipeline_orchestrator.storage.batch_plan import BatchPlan, count_rows, oldest_time, plan_batch
+from pipeline_orchestrator.storage.batch_plan import BatchPlan, count_rows, identities_at, oldest_time, plan_batch
 from pipeline_orchestrator.storage.columns import integers, rows_where
 from pipeline_orchestrator.storage.doubtful import Doubtful, find_doubtful
 from pipeline_orchestrator.storage.insert_job import ATTEMPTS_RESERVED, InsertJob
@@ -37,6 +39,7 @@ from pipeline_orchestrator.storage.ledger import (
     adopt,
     advance,
     intend,
+    landed,
     rebuild_windows,
     rebuilt,
     recount,
@@ -47,6 +50,7 @@ from pipeline_orchestrator.storage.ledger import (
 )
 from pipeline_orchestrator.storage.ledger_file import LedgerFile
 from pipeline_orchestrator.storage.refused import in_log_order
+from pipeline_orchestrator.storage.repair_orders import RepairOrders, repaired
 from pipeline_orchestrator.storage.sink_stats import SinkStats
 from pipeline_orchestrator.storage.table_access import TableAccess, row_keys
 
@@ -83,6 +87,7 @@ class ClickHouseSink:
         self.audit_required = False
         self._on_refused, self._clock, self._window = on_refused, clock, rebuild_window
         self._file = LedgerFile(state_dir, self.spec.table, instance, clock)
+        self._repairs = RepairOrders(state_dir, self.spec.table)
         self._ledger = Ledger(self.spec.table, self.spec.topic, instance)
         self._log_id = ""
         self._verify: set[int] = set()  # partitions whose last stored row is still to be compared with the log
@@ -91,6 +96,8 @@ class ClickHouseSink:
         self._letters: list[DeadLetter] = []  # undecodable records of the job's batch
         self._persisted_at = 0.0
         self._dirty = False
+        self._late: dict[str, list[str]] = {}  # rows stored late -> query ids of attempts that failed
+        self._turn = asyncio.Lock()  # the ledger has one writer at a time
 
     # -- start ---------------------------------------------------------------------------------------------------
 
@@ -128,24 +135,30 @@ class ClickHouseSink:
 
     async def start_positions(self, bounds: LogBounds) -> dict[int, int]:
         """Offset to read from, by partition. Raises ForeignLogError; asked again at each reopening of the source."""
-        ledger = adopt(self._ledger, self._file.siblings(), bounds.beginning)
-        positions, starts = dict(ledger.positions), {}
-        verify: set[int] = set()
-        doubtful: dict[int, Doubtful] = {}
-        with _retried():
-            unknown = [partition for partition in bounds.beginning if partition not in positions]
-            logs = await self.table.logs() if unknown else {}
-            for partition in bounds.beginning:
-                found = await self._resumption(positions.get(partition), partition, bounds, logs.get(partition, []))
-                self._say(found.notes)
-                positions[partition] = replace(found.position, generation=ledger.generation)
-                starts[partition] = found.start
-                if found.position.last is not None:
-                    verify.add(partition)
-                if found.position.rechecks:
-                    doubtful[partition] = await find_doubtful(self.table, partition, found.position)
-        await self._persist(replace(ledger, positions=positions))
-        self._log_id, self._verify, self._doubtful = bounds.log_id, verify, doubtful
+        async with self._turn:
+            ledger = adopt(self._ledger, self._file.siblings(), bounds.beginning)
+            positions, starts = dict(ledger.positions), {}
+            orders = await asyncio.to_thread(self._repairs.of, list(bounds.beginning))
+            verify: set[int] = set()
+            doubtful: dict[int, Doubtful] = {}
+            with _retried():
+                unknown = [partition for partition in bounds.beginning if partition not in positions]
+                logs = await self.table.logs() if unknown else {}
+                for partition in bounds.beginning:
+                    found = await self._resumption(positions.get(partition), partition, bounds, logs.get(partition, []))
+                    if partition in orders:
+                        beginning = bounds.beginning[partition]
+                        found = await repaired(self.table, found, orders[partition], partition, beginning)
+                    self._say(found.notes)
+                    positions[partition] = replace(found.position, generation=ledger.generation)
+                    starts[partition] = found.start
+                    if found.position.last is not None:
+                        verify.add(partition)
+                    if found.position.rechecks:
+                        doubtful[partition] = await find_doubtful(self.table, partition, found.position)
+            await self._persist(replace(ledger, positions=positions))
+            await asyncio.to_thread(self._repairs.done, orders)
+            self._log_id, self._verify, self._doubtful = bounds.log_id, verify, doubtful
         return starts
 
     async def _resumption(
@@ -156,12 +169,51 @@ class ClickHouseSink:
             return resume(position, partition, self.spec.topic, bounds.log_id, beginning, end)
         windows = rebuild_windows(logs, self._window)
         marks = await self.table.marks_outside(partition, windows) if logs else {}
-        return rebuilt(self.spec.table, partition, bounds.log_id, beginning, windows, marks)
+        rows = None if self.spec.collapses else await self.table.count_outside(partition, windows) if logs else 0
+        return rebuilt(self.spec.table, partition, bounds.log_id, beginning, windows, marks, rows)
+
+    @property
+    def repair_due(self) -> bool:
+        """Whether an audit has asked for rows of ours to be stored again: the source has to be opened anew."""
+        return bool(self._repairs.of(list(self._ledger.positions)))
 
     # -- write ---------------------------------------------------------------------------------------------------
 
     async def write(self, output: Output) -> None:
         """Returns when every row of the batch is sealed; `output.outgoing` is not looked at. See Sink.write."""
+        async with self._turn:
+            await self._write(output)
+
+    async def land(self, rows: pa.RecordBatch, log_id: str, partition: int, offset: int) -> bool:
+        """Store one row that was left out before, at the position of its record; False = it is there.
+
+        Raises RowsRefusedError if it is refused still; else (not sealed, no answer) it may be called again.
+        """
+        part = PartRange(partition, offset, offset, 1, Position(log_id, 0), Position(log_id, 0))
+        base = f"{self.spec.table}-late-{sha256(f'{log_id}:{partition}:{offset}'.encode()).hexdigest()[:24]}"
+        intent = Intent(base, 1, log_id, self._ledger.table_uuid, (part,))
+        (identity,) = identities_at(self.spec, rows, np.zeros(1, np.int64))
+        row = insert_rows(rows, log_id, np.array([partition], np.int32), np.array([offset], np.int64))
+        async with self._turn:
+            if earlier := self._late.setdefault(base, []):
+                await self.table.ensure_dead(earlier)
+            if len(await self.table.present_keys(intent)) or await self.table.holds(identity):
+                return False
+            self._ledger.check_landable(log_id, partition, offset)
+            # One token for all: an attempt that lands late is dropped; so is a row removed by hand, hence the look.
+            for token in (f"{base}-token", uuid.uuid4().hex):
+                earlier.append(f"{base}-{uuid.uuid4().hex}")
+                await self.table.insert(row, earlier[-1], token)
+                if len(await self.table.present_keys(intent)):
+                    break
+            else:
+                raise RetryableError(f"{self.spec.table}: the row is not there after its insert")
+            del self._late[base]
+            self.stats.rows += 1
+            await self._persist(landed(self._ledger, log_id, partition, offset))
+        return True
+
+    async def _write(self, output: Output) -> None:
         if self._job is not None:
             finished = self._job.output
             await self._finish(self._job)
@@ -173,6 +225,7 @@ class ClickHouseSink:
         plan = plan_batch(self.spec, batch, self._ledger.positions, self._verify)
         there_before = self._drop_doubtful(batch, plan)
         count_rows(plan)
+        self._count_stored(plan, there_before)
         letters = [*plan.dead, *(letter for letter in output.dead if letter not in batch.dead)]
         if not plan.keep.any():
             await self._refuse(letters)
@@ -201,6 +254,17 @@ class ClickHouseSink:
             for partition, doubtful in self._doubtful.items()
             if partition in plan.spans
         }
+
+    def _count_stored(self, plan: BatchPlan, there_before: dict[int, int]) -> None:
+        """How many rows each partition has once the batch is stored; rows of another log that were there are not."""
+        for partition, span in plan.spans.items():
+            before = self._ledger.positions[partition]
+            rows = before.rows
+            if rows is not None and all(recheck.log_id == self._log_id for recheck in before.rechecks):
+                rows += span.rows + there_before.get(partition, 0)
+            else:
+                rows = None
+            plan.after[partition] = replace(plan.after[partition], rows=rows)
 
     def _intent(self, batch: Batch, plan: BatchPlan, there_before: dict[int, int]) -> Intent:
         ranges = tuple(
@@ -246,6 +310,7 @@ class ClickHouseSink:
             self._say(job.notes)
             job.notes = []
         await self._refuse([*self._letters, *job.refused.values()])
+        self.stats.refused_by_store += len(job.refused)
         self._letters, job.refused = [], {}
         if self._ledger.open is not None:  # else a cancelled call has sealed it
             await self._persist(seal(self._ledger))
@@ -255,10 +320,10 @@ class ClickHouseSink:
         self.stats.sealed(job.rows, recv[job.source_at], time.perf_counter() - began)
 
     async def _move_on(self, plan: BatchPlan) -> None:
-        """Nothing to store: positions move in memory, and become durable once a second."""
-        self._ledger = advance(self._ledger, plan.after)
-        self._dirty = True
-        if time.monotonic() - self._persisted_at >= PERSIST_S:
+        """Nothing to store: positions move in memory, and become durable once a second; settled rechecks at once."""
+        settled = any(self._ledger.positions[p].rechecks != at.rechecks for p, at in plan.after.items())
+        self._ledger, self._dirty = advance(self._ledger, plan.after), True
+        if settled or time.monotonic() - self._persisted_at >= PERSIST_S:
             await self._persist(self._ledger)
 
     async def _persist(self, ledger: Ledger) -> None:
@@ -300,6 +365,11 @@ class ClickHouseSink:
     def log_id(self) -> str:
         """The log that positions and offsets refer to; "" before the first `start_positions`."""
         return self._log_id
+
+    @property
+    def positions(self) -> dict[int, Position]:
+        """Where each partition stands, sealed."""
+        return dict(self._ledger.positions)
 
     @property
     def next_offsets(self) -> dict[int, int]:

@@ -22,7 +22,7 @@ from pipeline_orchestrator.errors import NotConnectedError, PermanentError, Retr
 from pipeline_orchestrator.flow.connector import Probe
 
 # Error codes of the server (system.errors): the same rows fail again.
-BAD_DATA = frozenset({6, 27, 38, 41, 53, 69, 70, 72, 117, 131, 321, 349, 407, 691})
+BAD_DATA = frozenset({6, 27, 38, 41, 53, 69, 70, 72, 117, 131, 321, 349, 407, 469, 691})
 # The schema, the rights or the settings are wrong: no row would pass.
 FATAL = frozenset({16, 47, 60, 81, 115, 164, 497, 516})
 CHUNK = 1 << 20  # bytes per piece of an insert's body

@@ -107,6 +107,15 @@ class ClickHouseTable:
             found |= {Identity(str(who), *(int(value) for value in rest)) for who, *rest in rows}
         return found
 
+    async def holds(self, identity: Identity) -> bool:
+        rows = await self.store.query(
+            f"SELECT 1 FROM {self._name} WHERE toString({self.spec.who}) = {{who:String}}"
+            f" AND {self.spec.identity_sql} = {tuple(identity[1:])} LIMIT 1",
+            {"who": identity.who},
+            deadline=RECOVERY_S,
+        )
+        return bool(rows)
+
     async def logs(self) -> dict[int, list[LogFacts]]:
         rows = await self.store.query(
             f"SELECT k_part, k_log, max(k_off) FROM {self._name} GROUP BY k_part, k_log", deadline=RECOVERY_S
@@ -117,11 +126,7 @@ class ClickHouseTable:
         return found
 
     async def marks_outside(self, partition: int, windows: Iterable[Recheck]) -> dict[str, Mark]:
-        parameters: dict[str, str] = {}
-        outside = ""
-        for number, window in enumerate(windows):
-            parameters[f"log{number}"] = window.log_id
-            outside += f" AND NOT (k_log = {{log{number}:String}} AND k_off BETWEEN {window.first} AND {window.last})"
+        outside, parameters = _outside(windows)
         rows = await self.store.query(
             f"SELECT toString({self.spec.who}), max({self.spec.identity_sql}) AS newest FROM {self._name}"
             f" WHERE k_part = {partition}{outside} GROUP BY {self.spec.who}",
@@ -130,8 +135,25 @@ class ClickHouseTable:
         )
         return {str(who): Mark(*(int(value) for value in newest)) for who, newest in rows}
 
+    async def count_outside(self, partition: int, windows: Iterable[Recheck]) -> int:
+        outside, parameters = _outside(windows)
+        rows = await self.store.query(
+            f"SELECT count() FROM {self._name} WHERE k_part = {partition}{outside}", parameters, deadline=RECOVERY_S
+        )
+        return int(rows[0][0])
+
     async def probe(self) -> Probe:
         return await self.store.probe()
+
+
+def _outside(windows: Iterable[Recheck]) -> tuple[str, dict[str, str]]:
+    """A condition and its parameters: none of these ranges."""
+    parameters: dict[str, str] = {}
+    outside = ""
+    for number, window in enumerate(windows):
+        parameters[f"log{number}"] = window.log_id
+        outside += f" AND NOT (k_log = {{log{number}:String}} AND k_off BETWEEN {window.first} AND {window.last})"
+    return outside, parameters
 
 
 def _within(partition: int, recheck: Recheck) -> str:

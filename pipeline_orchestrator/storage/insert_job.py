@@ -19,7 +19,7 @@ from pipeline_orchestrator.errors import ForeignLogError, RetryableError, Uncert
 from pipeline_orchestrator.record import DeadLetter, Output
 from pipeline_orchestrator.storage.clickhouse_store import RowsRefusedError
 from pipeline_orchestrator.storage.columns import rows_at
-from pipeline_orchestrator.storage.ledger import Intent, Note
+from pipeline_orchestrator.storage.ledger import Intent, Note, PartRange
 from pipeline_orchestrator.storage.refused import refused_letter
 from pipeline_orchestrator.storage.sink_stats import SinkStats
 from pipeline_orchestrator.storage.table_access import TableAccess, key_partitions
@@ -147,7 +147,12 @@ class InsertJob:
         """Refused rows are not expected in the table when it is counted again."""
         partitions = key_partitions(self.keys[poison])
         ranges = tuple(
-            replace(part, rows=whole.rows - int(np.count_nonzero(partitions == part.partition)))
+            _without(part, whole, int(np.count_nonzero(partitions == part.partition)))
             for part, whole in zip(self.intent.ranges, self._whole.ranges, strict=True)
         )
         await self._change(replace(self.intent, ranges=ranges))
+
+
+def _without(part: PartRange, whole: PartRange, refused: int) -> PartRange:
+    rows = None if whole.after.rows is None else whole.after.rows - refused
+    return replace(part, rows=whole.rows - refused, after=replace(whole.after, rows=rows))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from pipeline_orchestrator.errors import ForeignLogError
+from pipeline_orchestrator.errors import ForeignLogError, RetryableError
 from pipeline_orchestrator.record import Mark
 
 Marks = Mapping[str, Mark]  # writer ("0" for instance 0, "ingestion/0" in the dead letters) -> mark
@@ -46,7 +46,10 @@ class LastRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where one partition stands. Everything of `log_id` below `next` is in the table, rechecks apart."""
+    """Where one partition stands. Everything of `log_id` below `next` is in the table, rechecks apart.
+
+    `rows` = how many rows of the partition, of any log, the table holds by then; None = not known.
+    """
 
     log_id: str
     next: int
@@ -54,6 +57,7 @@ class Position:
     last: LastRow | None = None
     rechecks: tuple[Recheck, ...] = ()
     generation: int = 0
+    rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,19 @@ class Ledger:
     positions: Mapping[int, Position] = field(default_factory=dict)
     open: Intent | None = None
     sealed: Intent | None = None
+
+    def check_landable(self, log_id: str, partition: int, offset: int) -> None:
+        """Raises RetryableError while the stage may still insert this offset itself: a late row would be its double."""
+        position = self.positions.get(partition)
+        if position is None or position.log_id != log_id:
+            why = f"storage does not stand in log {log_id}, which offset {offset} counts in"
+        elif offset >= position.next:
+            why = f"storage has not come to offset {offset} yet (next is {position.next})"
+        elif position.rechecks:
+            why = "storage is still finding out which rows are there"
+        else:
+            return
+        raise RetryableError(f"{self.topic}/{partition}: {why}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +190,30 @@ def recount(ledger: Ledger, counts: Mapping[int, Count], ttl_cutoff_us: int | No
         return ledger, []
     short = any(note.event == "sealed_rows_missing" for note in notes)
     return replace(ledger, positions=positions, sealed=None if short else ledger.sealed), notes
+
+
+def landed(ledger: Ledger, log_id: str, partition: int, offset: int) -> Ledger:
+    """A row that an insert had to leave out was stored later: its range and all counts hold one more."""
+
+    def one_more(intent: Intent | None) -> Intent | None:
+        if intent is None:
+            return None
+        ranges = []
+        for part in intent.ranges:
+            if part.partition != partition:
+                ranges.append(part)
+                continue
+            inside = intent.log_id == log_id and part.first <= offset <= part.last
+            before = part.before if inside else _counted(part.before)
+            ranges.append(replace(part, rows=part.rows + inside, before=before, after=_counted(part.after)))
+        return replace(intent, ranges=tuple(ranges))
+
+    positions = {number: _counted(at) if number == partition else at for number, at in ledger.positions.items()}
+    return replace(ledger, positions=positions, open=one_more(ledger.open), sealed=one_more(ledger.sealed))
+
+
+def _counted(position: Position) -> Position:
+    return position if position.rows is None else replace(position, rows=position.rows + 1)
 
 
 def _back(part: PartRange, log_id: str) -> Position:
@@ -255,13 +296,30 @@ def rebuild_windows(facts: Iterable[LogFacts], window: int) -> tuple[Recheck, ..
     return tuple(Recheck(fact.log_id, max(0, fact.newest + 1 - window), fact.newest) for fact in facts)
 
 
+def rewound(position: Position, first: int, marks: Marks, rows: int | None) -> Position:
+    """The same partition, to be read again from `first`: what the table holds from there on is not stored twice.
+
+    `marks` and `rows` are those of the table outside of the rechecks that result. Of no effect behind `next`.
+    """
+    if first >= position.next:
+        return position
+    again = Recheck(position.log_id, first, position.next - 1)
+    return replace(position, next=first, marks=dict(marks), last=None, rechecks=(*position.rechecks, again), rows=rows)
+
+
 def rebuilt(
-    table: str, partition: int, log_id: str, beginning: int, windows: tuple[Recheck, ...], marks: Marks
+    table: str,
+    partition: int,
+    log_id: str,
+    beginning: int,
+    windows: tuple[Recheck, ...],
+    marks: Marks,
+    rows: int | None = None,
 ) -> Resumption:
-    """A position made from the table alone; `marks` are the newest identities outside of `windows`."""
+    """A position made from the table alone; `marks` and `rows` are those outside of `windows`."""
     current = [window for window in windows if window.log_id == log_id]
     start = max(beginning, current[0].first) if current else beginning
-    position = Position(log_id, start, dict(marks), rechecks=windows)
+    position = Position(log_id, start, dict(marks), rechecks=windows, rows=rows)
     if not windows:
         return Resumption(start, position)
     text = f"ledger of {table}, partition {partition} rebuilt from the table: read again from {start}"

@@ -134,6 +134,11 @@ def sealed_positions(state_dir: Path, table: str, log_id: str) -> dict[int, int]
     return found
 
 
+def read_all(state_dir: Path) -> list[Ledger]:
+    """Every readable ledger of a state directory, the youngest generation last; no lock is needed."""
+    return _all(state_dir)
+
+
 def _all(state_dir: Path) -> list[Ledger]:
     found = [read(path) for path in sorted(ledger_dir(state_dir).glob("*.json"))]
     return sorted((ledger for ledger in found if ledger is not None), key=lambda ledger: ledger.generation)
@@ -193,6 +198,7 @@ def _position(position: Position) -> Json:
         "last": None if last is None else [last.offset, last.who, *last.mark],
         "rechecks": [list(recheck) for recheck in position.rechecks],
         "generation": position.generation,
+        "rows": position.rows,
     }
 
 
@@ -205,6 +211,7 @@ def _to_position(found: Mapping[str, Any]) -> Position:
         last=None if last is None else LastRow(last[0], last[1], Mark(*last[2:])),
         rechecks=tuple(Recheck(*recheck) for recheck in found["rechecks"]),
         generation=found["generation"],
+        rows=found.get("rows"),  # ledgers of earlier versions do not count
     )
 
 

@@ -1,4 +1,4 @@
-"""Rows that ClickHouse refuses, as dead letters: everything needed to find and to replay them."""
+"""Rows that ClickHouse refuses, as dead letters and back: everything needed to find and to replay them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline_orchestrator.market.events import arrow_schema
 from pipeline_orchestrator.record import Batch, DeadLetter, EventId
 from pipeline_orchestrator.storage.tables import TableSpec
 
@@ -29,6 +30,21 @@ def refused_letter(spec: TableSpec, batch: Batch, row: int, cause: str) -> DeadL
         event_id=EventId(who, epoch, seq, idx) if isinstance(who, int) else None,
         headers={"detail": cause[:500]},
     )
+
+
+def refused_row(topic: str, raw: bytes) -> pa.RecordBatch:
+    """The row in a letter's `raw`, as `refused_letter` wrote it. Raises ValueError where it is none of this topic."""
+    schema = arrow_schema(topic)
+    try:
+        fields = json.loads(raw)
+        columns = [pa.array([_value(field, fields[field.name])], field.type) for field in schema]
+    except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise ValueError(f"no row of {topic} as it is now: {error!r}") from error
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _value(field: pa.Field, value: Any) -> Any:  # Any: one value of a row, from JSON
+    return base64.b64decode(value) if pa.types.is_binary(field.type) and value is not None else value
 
 
 def in_log_order(letters: Iterable[DeadLetter]) -> list[DeadLetter]:

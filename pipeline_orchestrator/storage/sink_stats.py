@@ -20,6 +20,7 @@ class SinkStats:
     clock_events: int = 0  # counted, not stored
     instance_copies: int = 0  # facts of an instance in partitions other than 0
     refused: int = 0  # rows that went to the dead letters
+    refused_by_store: int = 0  # of these, rows that the server did not take
     uncertain: int = 0  # inserts whose outcome had to be read back
     refilled: int = 0  # rows inserted by such a resolution
     last_insert_seconds: float | None = None

@@ -66,11 +66,17 @@ class TableAccess(Protocol):
     async def present_identities(self, partition: int, rechecks: Sequence[Recheck]) -> set[Identity]:
         """Identities of the rows in these ranges."""
 
+    async def holds(self, identity: Identity) -> bool:
+        """Whether a row of this identity is there, whatever record it came from."""
+
     async def logs(self) -> dict[int, list[LogFacts]]:
         """For each partition that has rows, the logs they come from, with the newest offset of each."""
 
     async def marks_outside(self, partition: int, windows: Iterable[Recheck]) -> dict[str, Mark]:
         """The newest identity of each writer among this partition's rows outside of `windows`."""
+
+    async def count_outside(self, partition: int, windows: Iterable[Recheck]) -> int:
+        """Count the rows of a partition outside of `windows`."""
 
     async def probe(self) -> Probe:
         """Ask the server with a short deadline; never raises."""

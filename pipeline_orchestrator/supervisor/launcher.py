@@ -18,7 +18,7 @@ class Handle(Protocol):
     """One incarnation. All methods return at once and may be called after its end."""
 
     def send(self, command: Command) -> None:
-        """Drain or update; dropped silently when the component is gone (its Exited is on the way)."""
+        """Drain, update or ask; dropped silently when the component is gone (its Exited is on the way)."""
 
     def abort(self) -> None:
         """Make it leave its stacks and die (SIGABRT); for one that hangs. `kill` must follow."""

@@ -12,8 +12,9 @@ import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from pipeline_orchestrator.channel import Beat, Changed, Ended, Launch, Said, Update, Updated, spec_to_json
+from pipeline_orchestrator.channel import Answered, Beat, Changed, Ended, Launch, Said, Update, Updated, spec_to_json
 from pipeline_orchestrator.clock import SYSTEM, Clock
 from pipeline_orchestrator.component import ComponentSpec, Placement
 from pipeline_orchestrator.errors import PermanentError
@@ -25,6 +26,7 @@ from pipeline_orchestrator.supervisor.desired import Desired, DesiredStore
 from pipeline_orchestrator.supervisor.endings import Endings, Stopped
 from pipeline_orchestrator.supervisor.events import Event, Exited, Heard, Noted, Started
 from pipeline_orchestrator.supervisor.launcher import Launcher
+from pipeline_orchestrator.supervisor.questions import Questions
 from pipeline_orchestrator.supervisor.reconcile import Changes, diff
 from pipeline_orchestrator.supervisor.restart import RestartPolicy
 from pipeline_orchestrator.supervisor.roster import Observer, Roster
@@ -68,6 +70,7 @@ class Supervisor:
         self._roster = Roster(observer, clock)
         self._endings = Endings(self._roster, config.policy, config.limits, rng or random.Random())
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._questions = Questions()
         self._settled_s = self._roster.now()
         self.was_ready = False
 
@@ -123,6 +126,10 @@ class Supervisor:
         """
         self._endings.stop_all(grace_s, force)
         self.post(None)
+
+    async def ask(self, component_id: str, verb: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        """Let a running component do something and answer: see Questions.ask. Raises KeyError too."""  # Any: JSON
+        return await self._questions.ask(self._roster.children[component_id], verb, body, timeout_s)
 
     # -- what others see ---------------------------------------------------------------------------------------
 
@@ -204,6 +211,7 @@ class Supervisor:
             child.pid, child.beat_s = event.pid, self._roster.now()
             self._roster.note("INFO", "component_started", id=event.id, pid=event.pid, incarnation=event.incarnation)
         elif isinstance(event, Exited):
+            self._questions.ended(event.id)
             self._endings.exited(child, event)
         else:
             self._heard(child, event)
@@ -214,6 +222,8 @@ class Supervisor:
             child.beat_s, child.last_beat_ns = self._roster.now(), self._roster.clock.monotonic_ns()
             child.token_age_s = report.token_age_s
             self._roster.observer.beat(event.id, event.incarnation, report)
+        elif isinstance(report, Answered):
+            self._questions.answered(report)
         elif isinstance(report, Said):
             self._roster.observer.said(event.id, report)
         elif isinstance(report, Changed):

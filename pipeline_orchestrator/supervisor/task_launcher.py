@@ -8,7 +8,7 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from pipeline_orchestrator.channel import Channel, Command, Drain, Launch, Report, Update
+from pipeline_orchestrator.channel import Channel, Command, Launch, Report
 from pipeline_orchestrator.supervisor.dumps import Dumps
 from pipeline_orchestrator.supervisor.events import Exited, Heard, Started
 from pipeline_orchestrator.supervisor.launcher import Handle, Post
@@ -45,7 +45,7 @@ class TaskHandle:
     def __init__(self, task: asyncio.Task[int], channel: DirectChannel, dump: Callable[[asyncio.Task[int]], None]):
         self._task, self._channel, self._dump = task, channel, dump
 
-    def send(self, command: Drain | Update | Launch) -> None:
+    def send(self, command: Command) -> None:
         self._channel.command(command)
 
     def abort(self) -> None:

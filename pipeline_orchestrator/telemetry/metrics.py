@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline_orchestrator.component import GaugeValue
+
 Delta = dict[str, Any]  # JSON border: see the module's docstring
 
 SMALLEST_S = 1e-6
@@ -116,7 +118,7 @@ class Meter:
         key, counters = labelled(name, labels), self._delta["counters"]
         counters[key] = counters.get(key, 0) + n
 
-    def gauge(self, name: str, value: float | int | str | None, labels: dict[str, str]) -> None:
+    def gauge(self, name: str, value: GaugeValue, labels: dict[str, str]) -> None:
         """Replace the newest value. A float that JSON cannot hold (NaN, infinity) is unknown."""
         if isinstance(value, float) and not math.isfinite(value):
             value = None

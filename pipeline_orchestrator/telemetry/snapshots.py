@@ -21,12 +21,15 @@ from pipeline_orchestrator.status import (
     ServiceStatus,
     rfc3339,
 )
+from pipeline_orchestrator.telemetry.audited import audit_document
 from pipeline_orchestrator.telemetry.figures import Figures
-from pipeline_orchestrator.telemetry.metrics import Histogram
+from pipeline_orchestrator.telemetry.metrics import Histogram, base_name, label_of
 from pipeline_orchestrator.telemetry.process import ProcessFigures
+from pipeline_orchestrator.telemetry.refused import REFUSED_GAUGE, plain_gauges, refused_document
 
 RECEIVED = "component_received_records_total"
 SENT = "component_sent_records_total"
+DEAD_LETTERS = "dead_letters_total"
 STALE_INTERVALS = 3
 LAG_GAUGE = "lag_records"
 
@@ -82,6 +85,7 @@ class Snapshots:
         since_ns: int,
         symbols: tuple[str, ...],
         processes: Mapping[int, ProcessFigures],
+        source: Mapping[str, Any] | None = None,  # Any: JSON
     ) -> PipelineSnapshot:
         """The snapshot of this moment."""
         now = self._clock.monotonic_ns()
@@ -91,11 +95,39 @@ class Snapshots:
             pid=os.getpid(),
             since=rfc3339(since_ns),
             symbols=symbols,
+            symbols_source=source,
+            symbols_refused=refused_document(self._refused(states, now)),
+            dead_letters=self._dead_letters(),
             components={state.id: self._component(state, now, processes) for state in states},
             metrics=self._metrics([state.id for state in states], now),
             infrastructure_status={name: self._service(name, now) for name in (*SERVICES, *self._extra_services())},
             budgets=dict(self.budgets),
+            audit=audit_document(
+                [self._figures[s.id].total["gauges"] for s in states if s.id in self._figures], self._clock.wall_ns()
+            ),
         )
+
+    def _refused(self, states: Sequence[ComponentState], now: int) -> dict[str, dict[str, Any]]:
+        """What readers say of refused symbols, by component: of those that live and speak."""
+        found = {}
+        for state in states:
+            figures = self._figures.get(state.id)
+            if figures is None or state.state not in ALIVE or state.last_beat_ns is None:
+                continue
+            if (now - state.last_beat_ns) / 1e9 <= STALE_INTERVALS * self._interval_s:
+                gauges = figures.total["gauges"]
+                found[state.id] = {key: value for key, value in gauges.items() if base_name(key) == REFUSED_GAUGE}
+        return found
+
+    def _dead_letters(self) -> dict[str, Any]:
+        """What was refused since the start, by reason, of all components."""
+        by_reason: dict[str, int] = {}
+        for figures in self._figures.values():
+            for key, count in figures.total["counters"].items():
+                if base_name(key) == DEAD_LETTERS:
+                    reason = label_of(key, "reason") or "unknown"
+                    by_reason[reason] = by_reason.get(reason, 0) + count
+        return {"count": sum(by_reason.values()), "by_reason": dict(sorted(by_reason.items()))}
 
     def performance(self, states: Iterable[ComponentState], window_s: float) -> list[dict[str, Any]]:
         """Fields of one `Performance:` line per living stage; null where a figure is not known."""
@@ -152,7 +184,7 @@ class Snapshots:
             rates=Rates(_received(figures), _rounded(figures.rate(SENT))) if alive else Rates(),
             totals={**figures.total["counters"], "since": rfc3339(figures.since_us * 1000)},
             time=asdict(used) if used is not None and alive else None,
-            gauges={**figures.total["gauges"], "event_loop_lag_seconds": figures.lag_s} if alive else {},
+            gauges={**plain_gauges(figures.total["gauges"]), "event_loop_lag_seconds": figures.lag_s} if alive else {},
             latency={name: _latency(h) for name, h in figures.histograms(now).items()},
         )
 

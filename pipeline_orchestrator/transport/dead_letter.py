@@ -23,6 +23,7 @@ from pipeline_orchestrator.market.events import DLQ, PORTS, arrow_schema
 from pipeline_orchestrator.record import DeadLetter, Outgoing
 
 UNDECODABLE = "undecodable_record"
+LOG_HEADER = "log_id"  # of a record: the log that its offset counts in
 LOG_HASH_CHARACTERS = 8  # in a writer's name: enough to tell two logs apart, short enough to read
 
 
@@ -73,6 +74,8 @@ def _row(letter: DeadLetter, writer: str, log_id: str, now_us: int) -> tuple[dic
         topic = str(letter.position.get("topic", ""))
         source, identity = letter.source or topic, (0, int(offset or 0))
         writer = f"{writer}@{_short(log_id) or topic}"
+        if log_id:
+            headers[LOG_HEADER] = log_id
     row: dict[str, object] = {
         "writer": writer,
         "epoch": identity[0],
