@@ -10,6 +10,7 @@ from typing import Any
 from config import paths
 from manage import instance
 from manage.daemon import Request
+from manage.feed_options import as_typed, in_words
 
 Document = Mapping[str, Any]  # JSON
 
@@ -25,16 +26,7 @@ def difference_text(row: Document) -> str:
 
 
 def _feed(wished: Any) -> str:  # Any: JSON, the simulator's configuration
-    if not isinstance(wished, Mapping):
-        return "the feed of the settings"
-    if wished.get("replay"):
-        return "a replay as its feed"
-    if wished.get("scenario"):
-        return f"the scenario {wished['scenario']} as its feed"
-    rate = wished.get("rate")
-    if rate is None:
-        return "the simulator at its usual rate"
-    return f"the simulator at {rate:g} messages/s" if isinstance(rate, int | float) else f"the simulator, rate {rate}"
+    return in_words(wished) if isinstance(wished, Mapping) else "the feed of the settings"
 
 
 def way_there(request: Request, running: Document, rows: Iterable[Document]) -> str:
@@ -49,9 +41,5 @@ def way_there(request: Request, running: Document, rows: Iterable[Document]) -> 
         words.append(f"--config {shlex.quote(wanted)}")
     if "option simulate" in names:
         wished = request.options.get("simulate")
-        if wished is not None and (wished.get("replay") or wished.get("scenario")):
-            return f"manage_pipeline.py stop{state}"  # then start again: restart knows neither
-        words.append("--no-simulate" if wished is None else "--simulate")
-        if wished is not None and wished.get("rate") is not None:
-            words.append(f"--rate {wished['rate']:g}")
+        words.append("--no-simulate" if wished is None else as_typed(wished))
     return " ".join(words) + state

@@ -29,6 +29,9 @@ def blank_status(status: str, **known: Any) -> dict[str, Any]:  # Any: JSON
         "pid": None,
         "since": None,
         "symbols": [],
+        "symbols_source": None,
+        "symbols_refused": None,
+        "dead_letters": None,
         "health_score": None,
         "deductions": [],
         "not_evaluated": list(NOT_EVALUATED),
@@ -44,10 +47,12 @@ def blank_status(status: str, **known: Any) -> dict[str, Any]:  # Any: JSON
                 "round_trip_ms": None,
                 "age_s": None,
                 "detail": "",
+                "addresses": {},
             }
             for name in SERVICES
         },
         "budgets": {},
+        "audit": None,
         "maintenance": None,
         "died": None,
     }

@@ -10,7 +10,9 @@ from collections import deque
 from pathlib import Path
 from typing import Protocol
 
+from config.durations import seconds
 from config.sections import Settings
+from pipeline_orchestrator.leftover_spools import leftover_spools
 from pipeline_orchestrator.status import Budget
 
 INTERVAL_SECONDS = 10.0
@@ -98,9 +100,10 @@ class BudgetWatch:
 
     def __init__(self, settings: Settings, state: Path, logs: Path, board: Board) -> None:
         self.board, self.state = board, state
-        retention = settings.retention
+        retention, readers = settings.retention, settings.ingestion.instances
+        readers += len(leftover_spools(state, readers, seconds(settings.spool.keep)))
         self.places: dict[str, tuple[Path, int | None]] = {
-            "spool": (state / "spool", settings.spool.quota_bytes * settings.ingestion.instances),
+            "spool": (state / "spool", settings.spool.quota_bytes * readers),
             "snapshots": (state / "snapshots", retention.snapshots_bytes),
             "logs": (logs, retention.logs_bytes),
         }

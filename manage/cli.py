@@ -27,7 +27,11 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "status": ("manage.commands.status:status", "State of every component, now."),
         "monitor": ("manage.commands.monitor:monitor", "The same, once a second."),
         "logs": ("manage.commands.logs:logs", "The daemon's log lines."),
+        "audit": ("manage.commands.audit:audit", "Compare spool, Kafka, ClickHouse and Redis; name what is missing."),
         "symbol": ("manage.commands.symbol:symbol", "What is known of one symbol: fundamentals, book, gaps, news."),
+    },
+    "Mend": {
+        "dlq": ("manage.commands.dlq:dlq", "What could not be used: list, show, replay."),
     },
     "Prepare": {
         "config": ("manage.commands.config:config", "Show, validate and compare settings."),

@@ -14,10 +14,10 @@ from contextlib import suppress
 from typing import Any
 
 from config.sections import Settings
-from config.split import instance_of
 from manage import instance
 from manage.budget_watch import BudgetWatch
 from manage.daemon import Request
+from manage.replay_feed import connections, depth_of
 from manage.service_watch import ServiceWatch
 from pipeline_orchestrator.component import ComponentSpec, Placement
 from pipeline_orchestrator.embedded_addresses import LOOPBACK, free_ports, with_embedded_addresses, with_sections
@@ -25,6 +25,7 @@ from pipeline_orchestrator.errors import PermanentError
 from pipeline_orchestrator.orchestrator import PipelineOrchestrator
 from pipeline_orchestrator.specs import specs_for
 from pipeline_orchestrator.supervisor.instance_lock import InstanceLock
+from pipeline_orchestrator.symbol_source import SymbolSource
 from pipeline_orchestrator.telemetry.log_file import LogWriter
 from pipeline_orchestrator.telemetry.logs import LogEvent
 
@@ -52,7 +53,11 @@ def simulator_spec(settings: Settings, wished: Mapping[str, Any], stages: Iterab
         "lookup_port": settings.iqfeed.lookup_port,
         "admin_port": settings.iqfeed.admin_port,
         "symbols": list(settings.symbols),
-        **({"hold": _connections(settings), "depth": _depth(settings)} if _timed(wished) else {}),
+        **(
+            {"hold": connections(settings, settings.symbols), "depth": depth_of(settings, settings.symbols)}
+            if _timed(wished)
+            else {}
+        ),
         **{key: value for key, value in wished.items() if value is not None},
     }
     return ComponentSpec(
@@ -71,18 +76,10 @@ def _timed(wished: Mapping[str, Any]) -> bool:  # Any: JSON
     return bool(wished.get("replay") or wished.get("scenario"))
 
 
-def _connections(settings: Settings) -> int:
-    """How many connections the pipeline's readers make: a replay begins when none of them can miss its first rows."""
-    split, feed = settings.ingestion, settings.iqfeed
-    readers = {instance_of(symbol, split.instances, split.assign) for symbol in settings.symbols}
-    return len(readers) * (feed.level1 + feed.level2)
-
-
-def _depth(settings: Settings) -> str:
-    """What a replay of a LOBSTER pair must keep; orders are kept beside the levels."""
-    feed = settings.iqfeed
-    forms = {feed.depth_by_symbol.get(symbol, feed.depth) for symbol in settings.symbols}
-    return "orders" if "orders" in forms else "levels"
+def _source(settings: Settings, request: Request) -> SymbolSource:
+    feed = request.options.get("simulate")
+    replayed = bool((feed or {}).get("symbols"))
+    return SymbolSource(settings, request.state, simulated=feed is not None, replayed=replayed)
 
 
 class SupervisedPipeline:
@@ -94,7 +91,13 @@ class SupervisedPipeline:
         if (wished := request.options.get("simulate")) is not None:
             self.specs.append(simulator_spec(self.settings, wished, [spec.id for spec in self.specs]))
         self.orchestrator = PipelineOrchestrator(
-            self.settings, self.specs, state_dir=request.state, kernels=False, lock=lock, log=log
+            self.settings,
+            self.specs,
+            state_dir=request.state,
+            kernels=False,
+            lock=lock,
+            log=log,
+            source=_source(self.settings, request),
         )  # the command that starts a daemon compiles them first, in the foreground
         self.ready_limit: float | None = None  # None: a daemon goes on trying, whoever started it gives up
         self._forced, self._state = False, request.state
@@ -146,6 +149,10 @@ class SupervisedPipeline:
     def status(self) -> dict[str, Any]:  # Any: JSON
         """See daemon.Pipeline."""
         return self.orchestrator.snapshot().to_json()
+
+    async def ask(self, component_id: str, verb: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        """See daemon.Pipeline."""  # Any: JSON
+        return await self.orchestrator.supervisor.ask(component_id, verb, body, timeout_s)
 
     def remove(self, component_id: str) -> None:
         """Stop one component for good, draining it, and keep the others."""

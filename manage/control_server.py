@@ -18,7 +18,15 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from manage import socket_file
-from manage.protocol import DifferenceReply, DifferenceRequest, InfoReply, StopReply, StopRequest
+from manage.protocol import (
+    DifferenceReply,
+    DifferenceRequest,
+    InfoReply,
+    ReplayReply,
+    ReplayRequest,
+    StopReply,
+    StopRequest,
+)
 
 MAX_BODY = 1 << 20
 READ_SECONDS = 5.0
@@ -50,6 +58,9 @@ class Verbs(Protocol):
 
     def difference(self, request: DifferenceRequest) -> DifferenceReply:
         """What a start with the given settings would change."""
+
+    async def replay(self, request: ReplayRequest) -> ReplayReply:
+        """Dead letters to the components that hold them; answers when all of these have."""
 
 
 class ControlServer:
@@ -84,6 +95,7 @@ class ControlServer:
         app.router.add_get("/v1/info", self._info, allow_head=False)
         app.router.add_post("/v1/stop", self._stop)
         app.router.add_post("/v1/difference", self._difference)
+        app.router.add_post("/v1/replay", self._replay)
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, keepalive_timeout=0, lingering_time=self.read_seconds
         )
@@ -142,6 +154,11 @@ class ControlServer:
 
     async def _difference(self, request: web.Request) -> web.Response:
         return _json(self.verbs.difference(await self._body(request, DifferenceRequest)).model_dump())
+
+    async def _replay(self, request: web.Request) -> web.Response:
+        wish = await self._body(request, ReplayRequest)
+        self._audit(request, "replay", letters=len(wish.ids))
+        return _json((await self.verbs.replay(wish)).model_dump())
 
     async def _body(self, request: web.Request, model: type[Model]) -> Model:
         if request.content_type != "application/json":

@@ -25,7 +25,17 @@ from manage import instance, socket_file
 from manage.blank_status import blank_status, rfc3339
 from manage.control_server import ControlServer, VerbError
 from manage.exits import CliError, Exit
-from manage.protocol import Difference, DifferenceReply, DifferenceRequest, InfoReply, StopReply, StopRequest
+from manage.letter_routes import Ask, replay_letters
+from manage.protocol import (
+    Difference,
+    DifferenceReply,
+    DifferenceRequest,
+    InfoReply,
+    ReplayReply,
+    ReplayRequest,
+    StopReply,
+    StopRequest,
+)
 from pipeline_orchestrator.errors import PipelineError
 from pipeline_orchestrator.supervisor.instance_lock import AlreadyRunningError, InstanceLock
 from pipeline_orchestrator.telemetry.log_file import LogWriter
@@ -51,6 +61,10 @@ class Pipeline(Protocol):
 
     def status(self) -> Mapping[str, Any]:  # Any: JSON
         """The newest snapshot as a document."""
+
+    @property
+    def ask(self) -> Ask:
+        """Lets a running component do something and answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +265,14 @@ class Daemon:
             self.grace_seconds = request.grace_seconds
         self.end(force=request.force)
         return StopReply(accepted=True, status="stopping", grace_seconds=self.grace_seconds)
+
+    async def replay(self, request: ReplayRequest) -> ReplayReply:
+        """The `dlq replay` verb."""
+        if self.pipeline is None:
+            raise VerbError(503, "starting", "the pipeline is still starting", "manage_pipeline.py status")
+        return ReplayReply(
+            outcomes=await replay_letters(request.ids, self.request.settings.storage.instances, self.pipeline.ask)
+        )
 
     def difference(self, request: DifferenceRequest) -> DifferenceReply:
         """What a start with the given settings and options would be that this pipeline is not."""

@@ -185,6 +185,7 @@ def box(settings: Settings, wished: Document) -> list[str]:
     rows = [
         "Demo: embedded feed, broker, stores. Not for production.",
         f"feed        simulator ({market})  {feed.host}:{feed.level1_port} and :{feed.port}",
+        f"            history from its Lookup port :{feed.lookup_port}, faults on its admin port :{feed.admin_port}",
         f"kafka       mock broker, in memory    {settings.kafka.bootstrap_servers}",
         "            keeps the newest 5 MiB of each partition: rates of a real broker need make services",
         f"clickhouse  chDB behind HTTP          {settings.clickhouse.host}:{settings.clickhouse.port}",

@@ -1,4 +1,7 @@
-"""What Ctrl-C gets to hear: whether the work goes on without the one who waited. Standard library only."""
+"""Whether the work goes on without the one who waited for it: what is said after Ctrl-C, and when the time is over.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,19 @@ def goes_on(state: Path, pid: int) -> CliError:
         f"no longer waiting; the pipeline (pid {pid}) goes on starting in the background",
         f"manage_pipeline.py status{where}    or    manage_pipeline.py stop{where}",
         {"pid": pid},
+    )
+
+
+def still_trying(error: CliError, state: Path, pid: int) -> CliError:
+    """A start's `error` where the pipeline stays and tries on; same exit code."""
+    status = f"manage_pipeline.py status{state_argument(state)}"
+    known = error.next_step.partition("    or    ")[0]
+    return CliError(
+        f"{error}; the pipeline (pid {pid}) goes on trying in the background",
+        exit_code=error.exit_code,
+        code=error.code,
+        evidence={**error.evidence, "pid": pid, "goes_on": True},
+        next_step=f"{known}    or    {status}" if known else status,
     )
 
 

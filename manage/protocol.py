@@ -1,6 +1,7 @@
 """Requests and replies of the control socket, as the server checks them. Unknown fields are errors.
 
-Routes: GET /v1/status, GET /v1/info, POST /v1/stop, POST /v1/difference. Fields are only ever added.
+Routes: GET /v1/status, GET /v1/info, POST /v1/stop, POST /v1/difference, POST
+/v1/replay. Fields are only ever added.
 """
 
 from __future__ import annotations
@@ -54,6 +55,18 @@ class DifferenceReply(Message):
     differences: list[Difference]
 
 
+class ReplayRequest(Message):
+    """Dead letters by id, all to be replayed by the components that hold them."""
+
+    ids: Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=1000)]
+
+
+class ReplayReply(Message):
+    """One outcome per id: {"id", "as"} where it was replayed, else {"id", "code", "why"}."""
+
+    outcomes: list[dict[str, Any]]  # Any: JSON
+
+
 class InfoReply(Message):
     """Who answers."""
 
@@ -101,6 +114,7 @@ class ServiceStatus(Reported):
     round_trip_ms: float | None = None
     age_s: float | None = None
     detail: str | None = ""
+    addresses: dict[str, str] = {}  # of the feed: host:port of level1, level2, lookup, admin
 
 
 class Died(Reported):
@@ -121,6 +135,9 @@ class StatusReply(Reported):
     pid: int | None
     since: str | None
     symbols: list[str]
+    symbols_source: dict[str, Any] | None = None  # Any: source, name, count; of a search found, asked_at, age_s
+    symbols_refused: dict[str, Any] | None = None  # Any: count, by_reason, symbols; null = no reader has told
+    dead_letters: dict[str, Any] | None = None  # Any: count and by_reason since the start; null = unknown
     health_score: float | None
     deductions: list[Any]  # Any: filled once the health monitor exists
     not_evaluated: list[str]
@@ -130,5 +147,6 @@ class StatusReply(Reported):
     metrics: dict[str, Any]  # Any: figures with the unit in the name, null = unknown
     infrastructure_status: dict[str, ServiceStatus]
     budgets: dict[str, Any]  # Any: used, limit, per day, time to full
+    audit: dict[str, Any] | None = None  # Any: the last cheap audit: result, at, age_s, counts; null = none was made
     maintenance: Any = None  # Any: null until maintenance exists
     died: Died | None = None  # only with status "stopped"; null after an orderly stop

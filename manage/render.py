@@ -95,10 +95,14 @@ def render_status(document: Doc, style: Style = plain, *, now: float | None = No
     lines += _stages(document, style, wide)
     lines += _causes(document, style)
     lines += _without_depth(document)
+    lines += _corrections(document)
+    lines += _dead_letters(document)
     lines += _figures(document)
     lines += _missing(document)
     lines.append("  services    " + services_line(document, style))
+    lines += _feed(document)
     lines += _budgets(document)
+    lines += _audit(document, style)
     return "\n".join(lines)
 
 
@@ -225,6 +229,26 @@ def _without_depth(document: Doc) -> list[str]:
     return [f"  no depth    {text}" for text in said if text]
 
 
+def _corrections(document: Doc) -> list[str]:
+    """Corrections of trades that changed no bar; `symbol` says why."""
+    components: Mapping[str, Doc] = document.get("components") or {}
+    gauges = [one.get("gauges") or {} for one in components.values()]
+    done, missed = (
+        sum(value for each in gauges for value in _of(each, name) if isinstance(value, int | float))
+        for name in ("corrections", "corrections_not_applied")
+    )
+    return [f"  corrections {number(done)} applied, {number(missed)} not   → symbol NAME"] if missed else []
+
+
+def _dead_letters(document: Doc) -> list[str]:
+    """What could not be used since the start, by reason."""
+    letters: Doc = document.get("dead_letters") or {}
+    if not letters.get("count"):
+        return []
+    reasons = " · ".join(f"{reason} {number(count)}" for reason, count in (letters.get("by_reason") or {}).items())
+    return [f"  refused     {number(letters['count'])} since start: {reasons}   → manage_pipeline.py dlq list"]
+
+
 def _figures(document: Doc) -> list[str]:
     metrics: Doc = document.get("metrics") or {}
     if not metrics:
@@ -263,6 +287,18 @@ def services_line(document: Doc, style: Style = plain) -> str:
     return " · ".join(parts) or UNKNOWN
 
 
+def _feed(document: Doc) -> list[str]:
+    """Where the feed listens, port by port: a simulated one has other ports at each start."""
+    feed: Doc = (document.get("infrastructure_status") or {}).get("iqfeed") or {}
+    addresses: Mapping[str, str] = feed.get("addresses") or {}
+    hosts = {address.rpartition(":")[0] for address in addresses.values()}
+    if not addresses:
+        return []
+    ports = " · ".join(f"{name} {address.rpartition(':')[2]}" for name, address in addresses.items())
+    mode = f"{feed['mode']}, " if feed.get("mode") not in {None, "", UNKNOWN} else ""
+    return [f"  feed        {mode}{' '.join(sorted(hosts))}: {ports}"]
+
+
 def _budgets(document: Doc) -> list[str]:
     budgets: Mapping[str, Doc] = document.get("budgets") or {}
     parts = []
@@ -276,3 +312,16 @@ def _budgets(document: Doc) -> list[str]:
             text += f", full in {duration(budget['seconds_to_full'])}"
         parts.append(text)
     return ["  budgets     " + " · ".join(parts)] if parts else []
+
+
+def _audit(document: Doc, style: Style) -> list[str]:
+    """The last cheap audit of storage, with its age."""
+    audit: Doc | None = document.get("audit")
+    if not audit:
+        return []
+    rows, age = f"{number(audit.get('rows'))} rows", duration(audit.get("age_s") or 0)
+    if audit.get("result") != "damaged":
+        told = "each stored once" if audit.get("result") == "whole" else "some not counted by the ledger"
+        return [f"  audit       {rows}, {told}, {age} ago"]
+    damage = f"{number(audit['missing_rows'])} missing, {number(audit['duplicated_rows'])} duplicated"
+    return [f"  audit       {style('damaged', 'bad')}: {damage} of {rows}, {age} ago   → manage_pipeline.py audit"]

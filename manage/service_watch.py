@@ -42,7 +42,8 @@ class ServiceWatch:
         self.settings, self.board = settings, board
 
     async def run(self) -> None:
-        """Probe all services side by side, then wait out the interval; the feed meanwhile."""
+        """Probe all services side by side, then wait out the interval; the feed meanwhile, and before all else."""
+        self.look_at_feed()
         while True:
             due = time.monotonic() + INTERVAL_SECONDS
             await self.look()
@@ -91,20 +92,23 @@ def feed_status(settings: Settings, snapshot: PipelineSnapshot) -> ServiceStatus
     An instance that the settings give no symbols has no connections and is not asked.
     """
     feed = settings.iqfeed
-    address = f"{feed.host}:{feed.level1_port if feed.level1 else feed.port}"
+    ports = {"level1": feed.level1_port, "level2": feed.port, "lookup": feed.lookup_port, "admin": feed.admin_port}
+    addresses = {name: f"{feed.host}:{port}" for name, port in ports.items()}
+    address = addresses["level1" if feed.level1 else "level2"]
     mode = "simulated" if any(name.startswith("simulator/") for name in snapshot.components) else "external"
+    mode = mode if snapshot.components else "unknown"
     readers = {name: one for name, one in snapshot.components.items() if _reads(settings, name)}
     ages = [one.age_s for one in readers.values() if one.age_s is not None]
     oldest = max(ages, default=None)
     silent = [why for name, one in readers.items() if (why := _why_unknown(name, one))]
     if silent or not readers:
         detail = "; ".join(silent) or "no ingestion component that could say it"
-        return ServiceStatus(mode=mode, address=address, age_s=oldest, detail=detail)
+        return ServiceStatus(mode=mode, address=address, age_s=oldest, detail=detail, addresses=addresses)
     connections = [up for one in readers.values() for up in _connections(one.gauges)]
     told = [text for one in readers.values() for text in refusals(one.gauges)]
     detail = "; ".join([f"{sum(connections)} of {len(connections)} connections up", *told])
     state = "ok" if all(connections) else "unreachable"
-    return ServiceStatus(state=state, mode=mode, address=address, age_s=oldest or 0.0, detail=detail)
+    return ServiceStatus(state, mode, address, age_s=oldest or 0.0, detail=detail, addresses=addresses)
 
 
 def _reads(settings: Settings, name: str) -> bool:
@@ -133,8 +137,8 @@ def _why_unknown(name: str, component: ComponentStatus) -> str:
 
 
 def refusals(gauges: Mapping[str, object]) -> list[str]:
-    """Sentences about symbols that the feed does not serve, or serves without depth."""
-    names = {"feed_refused_symbols", "feed_without_depth_symbols"}
+    """Sentences about symbols that are not served, or without depth, a wrong clock, and the next attempt to connect."""
+    names = {"feed_refused_symbols", "feed_without_depth_symbols", "feed_clock_alarm", "feed_next_attempt"}
     said = (value for name, value in gauges.items() if name.partition("{")[0].partition("|")[0] in names)
     return [value for value in said if isinstance(value, str)]
 

@@ -16,7 +16,7 @@ from manage.client import Control, ControlError, DeniedError, NotRunningError, R
 from manage.daemon import Request
 from manage.daemonize import await_ready, launch
 from manage.exits import CliError, Exit
-from manage.interrupts import goes_on, nothing_started
+from manage.interrupts import goes_on, nothing_started, still_trying
 from manage.render import local_time
 from manage.starts import Hold
 from manage.terminal import Terminal
@@ -160,10 +160,13 @@ def _say_check(terminal: Terminal, result: CheckResult) -> None:
     terminal.note(f"{mark} {result.name}: {result.message}")
 
 
-def start_detached(terminal: Terminal, request: Request, hold: Hold, *, timeout: float, wait: bool) -> Document:
-    """Launch and wait until ready; the answer's document. What did not become ready is stopped again.
+def start_detached(
+    terminal: Terminal, request: Request, hold: Hold, *, timeout: float, wait: bool, stays: bool
+) -> Document:
+    """Launch and wait until ready; the answer's document. What did not become ready in time is stopped again.
 
-    `hold` is released once the daemon listens.
+    With `stays` it is not: nobody asked whether its services answer, so it goes on trying, and the feed is read into
+    the spool meanwhile; the error then says so. `hold` is released once the daemon listens.
     """
     from manage.ending import stop_pipeline
 
@@ -182,8 +185,11 @@ def start_detached(terminal: Terminal, request: Request, hold: Hold, *, timeout:
     try:
         status = _await_ready(terminal, request, timeout, told["pid"])
     except CliError as error:
-        if error.code in {"unreachable", "timeout"}:
-            stop_pipeline(terminal, request.state, force=True)
+        if error.code not in {"unreachable", "timeout"}:
+            raise
+        if stays:
+            raise still_trying(error, request.state, told["pid"]) from error
+        stop_pipeline(terminal, request.state, force=True)
         raise
     return {**answer, **summary(status)}
 

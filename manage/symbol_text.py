@@ -39,11 +39,13 @@ def _lines(document: Json, style: Style) -> Iterator[str]:
     values = (fundamentals or {}).get("values") or {}
     yield style(document["symbol"], "bold") + (f"  {values['company_name']}" if values.get("company_name") else "")
     yield f"ingestion   {_ingestion(document['ingestion'])}"
+    yield from _status(document["status"], style)
     yield f"trade       {_trade(document['trade'])}"
     yield f"quote       {_quote(document['quote'])}"
     yield f"features    {_features(document['features'])}"
     yield from _book(document["book"])
     yield from _gaps(document, style)
+    yield from _corrections(document["corrections"], style)
     yield from _fundamentals(fundamentals, values)
     yield from _regional(document["regional"])
     yield from _news(document["news"])
@@ -98,6 +100,40 @@ def _gaps(document: Json, style: Style) -> Iterator[str]:
         yield f"  {style(gap['cause'], 'bad')} on {gap['port']} since {_moment(gap['from_time_us'])}, {gap['gap_id']}"
     for cause, count in document["unresolved"].items():
         yield f"  {count} x {cause}"
+
+
+def _status(row: Json, style: Style) -> Iterator[str]:
+    quoted, silence, condition = row["quoted"], row["silence"], row["condition"]
+    parts = [style(row["trading"], "warn" if row["trading"] in {"silent", "not quoted"} else "")]
+    if row["storage_behind"]:
+        parts.append("storage is behind the features")
+    elif quoted is not None and quoted["sides"] != "both":
+        parts.append(f"{quoted['sides']} quoted{age(quoted)}")
+    if silence is not None and row["trading"] in {"silent", "not quoted"}:
+        others = f"{silence['other_trades']} trades of {silence['other_symbols']} others since"
+        parts.append(f"newest line{age(silence)}, {others}")
+    yield f"status      {', '.join(parts)}"
+    if condition is not None:
+        yield f"  {condition['meaning']} (trade condition {condition['code']}){age(condition)}"
+    for answer in row["answers"]:
+        yield f"  {style(answer['meaning'], 'warn')} ({answer['port']}){age(answer)}"
+    session, link, account = row["session"], row["link"], row["account"]
+    until = f" until {_moment(session['end_us'])}" if session["end_us"] is not None else ""
+    yield f"session     {session['state']}{until}, calendar {session['calendar']}"
+    said = UNKNOWN if link is None else link["state"] + (f" ({link['said']})" if link["said"] else "") + age(link)
+    yield f"feed        {said}" + (f", account {account['service']}" if account is not None else "")
+
+
+def _corrections(rows: Json, style: Style) -> Iterator[str]:
+    if rows:
+        yield "corrections"
+    for row in rows:
+        what = {"I": "insert", "X": "delete"}.get(row["correction"], UNKNOWN)
+        when = _moment(row["event_time_us"]) if row["event_time_us"] is not None else row["date"] or "time unknown"
+        tick = "" if row["tick_id"] is None else f"  tick {row['tick_id']}"
+        yield f"  {what}  {price(row['price'])} x {_known(row['size'])}  {when}{tick}{age(row)}"
+        if row["not_applied"]:
+            yield f"    {style('not applied', 'warn')}: {row['not_applied']}"
 
 
 def _fundamentals(row: Json, values: Json) -> Iterator[str]:

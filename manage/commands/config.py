@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
-from config import keys
+from config import keys, paths
 from config.sections import Settings
 from config.settings import Loaded, differences, masked
 from manage.options import common, pipeline
 from manage.setup import load_settings
 from manage.terminal import Terminal
+from pipeline_orchestrator.symbol_source import SymbolSource, source_text
 
 
 @click.group(no_args_is_help=True)
@@ -49,10 +51,16 @@ def show(terminal: Terminal, config: str, state_flag: str, origin: bool, **_: An
 @pipeline
 @common
 def validate(terminal: Terminal, config: str, state_flag: str, **_: Any) -> None:  # Any: unused options
-    """Every fault with its file, line and column; exit code 78 when there is one."""
+    """Every fault with its file, line and column; exit code 78 when there is one.
+
+    Says where the symbols come from, too; a symbol search is asked by a start only, here its last answer is shown.
+    """
     loaded = load_settings(config, state_flag, mending=True)
     files = [str(path) for path in loaded.files]
-    terminal.answer({"valid": True, "files": files}, lambda: f"valid: {', '.join(files) or 'defaults only'}")
+    state = Path(loaded.settings.state_dir) if loaded.settings.state_dir else paths.state_dir()
+    source = SymbolSource(loaded.settings, state).document()
+    text = f"valid: {', '.join(files) or 'defaults only'}\nsymbols: {source_text(source)}"
+    terminal.answer({"valid": True, "files": files, "symbols": source}, lambda: text)
 
 
 @config.command()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
+from manage.feed_options import FeedOptions, feed_options
 from manage.options import RATE, SOME_TIME, common
-from manage.replay_feed import check_speed, replayed
-from manage.scenarios import SCENARIO, played
 from manage.starts import holding
 from manage.terminal import Terminal
 
@@ -21,15 +19,7 @@ from manage.terminal import Terminal
 @click.option(
     "--symbols", "count", default=8, show_default=True, type=click.IntRange(1, 2000), help="How many symbols."
 )
-@click.option(
-    "--replay",
-    default=None,
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False),
-    help="A recording, or a LOBSTER message file (its book file beside it), instead of a generated market.",
-)
-@click.option("--scenario", type=SCENARIO, help="calm, open, halt, ... or a FILE: phases in place of --rate.")
-@click.option("--speed", default="1x", show_default=True, metavar="1x|10x|max", help="With --replay or --scenario.")
+@feed_options
 @click.option(
     "--depth",
     default="levels",
@@ -46,9 +36,7 @@ def demo(
     terminal: Terminal,
     rate: str,
     count: int,
-    replay: str | None,
-    scenario: str | None,
-    speed: str,
+    feed: FeedOptions,
     depth: str,
     duration: float | None,
     state_dir: str,
@@ -62,21 +50,19 @@ def demo(
     manage_pipeline.py demo --scenario crash
     Related: start --simulate, status, monitor
     """
-    if replay and scenario:
+    if feed.replay and feed.scenario:
         raise click.UsageError("--replay or --scenario, not both")
     rate_source = click.get_current_context().get_parameter_source("rate")
-    if scenario and rate_source is click.core.ParameterSource.COMMANDLINE:
+    if feed.scenario and rate_source is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("--rate does not go with --scenario: its phases say the rate")
-    if replay or scenario:
-        check_speed(speed)
+    feed.check(simulated=True, rate=False)
     state = Path(state_dir).resolve() if state_dir else None
     with holding(state) as hold:
         from manage import prepared
 
         prepared.redis_server()
         prepared.kernels(terminal)
-        wished: dict[str, Any] = replayed(replay, speed) if replay else {"rate": rate}  # Any: JSON
-        wished = played(scenario, speed) if scenario else wished
+        wished = feed.config(rate, depth, terminal.note)
         say = terminal.text if terminal.for_people else terminal.note
         say("Demo: starting an embedded feed, broker and stores")
         from manage.demo_session import DemoSession

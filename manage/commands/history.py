@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from manage.exits import CliError, Exit
-from manage.options import DurationType
+from manage.options import DurationType, pipeline
 from manage.terminal import Terminal
 
 if TYPE_CHECKING:
-    from config.sections import IQFeedConfig
+    from manage.history_feed import LookupAddress
     from pipeline_orchestrator.lookup.row_parser import RefusedRow
     from pipeline_orchestrator.lookup.span import Span
 
@@ -48,7 +48,8 @@ SHOWN_BYTES = 200  # of a refused row
 )
 @click.option("--timeout", type=DurationType(positive=True), default="1h", show_default=True, metavar="D",
               help="Longest time for the whole answer.")  # fmt: skip
-@click.option("--config", default="", metavar="FILE", help="Settings file instead of config/pipeline_config.json.")
+@click.option("--no-simulate", "own", is_flag=True, help="The feed of the settings, also where a simulated one runs.")
+@pipeline
 def history(
     symbol: str,
     begin: str,
@@ -59,6 +60,9 @@ def history(
     output_format: str,
     out: Path | None,
     timeout: float,
+    own: bool,
+    state: Path,
+    state_flag: str,
     config: str,
 ) -> int:
     """Past ticks of a symbol, or bars, oldest first.
@@ -69,8 +73,13 @@ def history(
     of the span; the feed counts the second of --to as part of it, and what lies there is left out afterwards. Ticks
     reach back 180 days, 8 while the market is open.
 
-    Rows that cannot be read are named on stderr and make the exit code 1; 69 = nothing listens at iqfeed.lookup_port;
-    75 = no answer in time, or too many requests. "No data" is an answer: 0 rows, exit code 0.
+    Asked is iqfeed.lookup_port of the settings; where the pipeline of this state directory runs with a simulated feed
+    (start --simulate, demo), its simulator, which stderr says.
+
+    Rows that cannot be read are named on stderr and make the exit code 1; 69 = nothing listens at that port;
+    75 = no answer in time, too many requests, or a feed without its own link. In time: no 30 s without a line of the
+    answer, and all of it within --timeout. A refused request writes nothing to stdout or --out; rows before a
+    failure in mid-answer stay on stdout. "No data" is an answer: 0 rows, exit code 0.
 
     \b
     manage_pipeline.py history AAPL --from "2024-01-02 09:30" --to "2024-01-02 16:00" -o parquet
@@ -78,18 +87,22 @@ def history(
     manage_pipeline.py history AAPL --daily --limit 20
     """
     from manage import prepared
+    from manage.history_feed import lookup_address
     from manage.setup import load_settings
 
     terminal = Terminal(output_format="json" if output_format == "json" else "table")
     click.get_current_context().find_root().obj = terminal
-    feed = load_settings(config).settings.iqfeed
+    feed = load_settings(config, state_flag).settings.iqfeed
     prepared.kernels(terminal)
     span = _span(symbol, begin, end, bars, daily, limit)
+    where = lookup_address(feed, state, own=own)
+    if where.simulated:
+        terminal.note(f"- asking the simulator of the running pipeline at {where} (--no-simulate: the settings' feed)")
     target = (
         out if out is not None or output_format != "parquet" else Path(f"{symbol.upper().replace('/', '_')}.parquet")
     )
     with ExitStack() as stack:
-        return int(asyncio.run(_fetch(terminal, feed, span, _Output(stack, output_format, target), timeout)))
+        return int(asyncio.run(_fetch(terminal, where, span, _Output(stack, output_format, target), timeout)))
 
 
 def _span(symbol: str, begin: str, end: str, bars: float | None, daily: bool, limit: int | None) -> Span:
@@ -116,27 +129,30 @@ def _span(symbol: str, begin: str, end: str, bars: float | None, daily: bool, li
         raise click.UsageError(str(error)) from None
 
 
-async def _fetch(terminal: Terminal, feed: IQFeedConfig, span: Span, output: _Output, timeout: float) -> Exit:
+async def _fetch(terminal: Terminal, where: LookupAddress, span: Span, output: _Output, timeout: float) -> Exit:
     """Stream the answer into the output. Raises CliError."""
     from pipeline_orchestrator.errors import NotConnectedError, PermanentError, RetryableError
     from pipeline_orchestrator.lookup.client import LookupClient
 
-    client = LookupClient(feed.host, feed.lookup_port, protocol=feed.protocol)
-    rows, refused, where = 0, Counter[str](), f"{feed.host}:{feed.lookup_port}"
+    client = LookupClient(where.host, where.port, protocol=where.protocol)
+    rows, refused = 0, Counter[str]()
     try:
         await client.open()
-        output.open(span.schema(client.parser(span.request).schema))
+        schema = span.schema(client.parser(span.request).schema)
         async for part in client.stream(span.request, longest_seconds=timeout):
             batch = span.within(part.rows)
             for row in part.refused:
                 refused[row.reason] += 1
                 if refused.total() <= SHOWN_REFUSALS:
                     terminal.note(_refusal(row))
-            output.write(batch)
+            if len(batch):  # a request that is refused opens nothing, and leaves no header
+                output.open(schema)
+                output.write(batch)
             rows += len(batch)
             _progress(f"{rows:,} rows")
             if output.reader_gone:  # it has seen enough (| head)
                 return Exit.OK
+        output.open(schema)
         output.close()
     except (NotConnectedError, PermanentError, RetryableError) as error:
         _progress("")
@@ -152,13 +168,15 @@ async def _fetch(terminal: Terminal, feed: IQFeedConfig, span: Span, output: _Ou
     return Exit.FAILED if refused else Exit.OK
 
 
-def _failed(error: Any, where: str, rows: int, written: str) -> CliError:  # Any: an error of the pipeline's tree
+def _failed(
+    error: Any, where: LookupAddress, rows: int, written: str
+) -> CliError:  # Any: an error of the pipeline's tree
     from pipeline_orchestrator.errors import NotConnectedError, PermanentError
 
     came = f" ({written})" if written else ""
     if isinstance(error, NotConnectedError):
         step, code, name = (
-            "start IQConnect, or: manage_pipeline.py config show --origin",
+            where.next_step,
             Exit.UNAVAILABLE,
             "unreachable",
         )
@@ -170,7 +188,7 @@ def _failed(error: Any, where: str, rows: int, written: str) -> CliError:  # Any
         f"{error}{came}",
         exit_code=code,
         code=name,
-        evidence={"address": where, "rows": rows},
+        evidence={"address": str(where), "rows": rows},
         next_step=error.next_step or step,
     )
 
@@ -199,9 +217,11 @@ class _Output:
         self._write: Any = None  # Any: a function of a batch
 
     def open(self, schema: Any) -> None:  # Any: pyarrow has no types
-        """Before the first row: nothing is touched while the feed cannot be reached."""
+        """Before the first row, or at the end of an answer without one: until then nothing is touched."""
         from manage.row_files import row_writer
 
+        if self._write is not None:
+            return  # it is open
         target = self.path
         if target is not None and (target.is_file() or not target.exists()):  # a device or a pipe is written directly
             target = self._part = target.with_name(f"{target.name}.part")

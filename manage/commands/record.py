@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]  # JSON
 HELP = "manage_pipeline.py record --help"
+WRONG_FILE = 0.9  # of so many lines that cannot be read, the file itself is doubted: a wrong port's T can be read
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class InstantType(click.ParamType[int]):
@@ -68,7 +72,8 @@ def record(
     Related: replay, simulate --replay, start --simulate --replay
 
     T is RFC 3339 (UTC where it names no zone), or 10m for ten minutes ago. Exit code 1: FILE is written, but of the
-    range lines are missing (removed by retention, or damaged); they are named with their identities.
+    range lines are missing (removed by retention, or damaged); they are named with their identities. So too where of an
+    imported file no line can be read.
     """
     terminal = Terminal(output_format="json" if as_json else "", color=color, debug=debug)
     click.get_current_context().find_root().obj = terminal
@@ -79,15 +84,54 @@ def record(
     dumps = _dumps(imports)
     if output.exists() and not overwrite:
         raise CliError(f"{output} exists", exit_code=Exit.USAGE, code="exists", next_step="add --overwrite")
+    _check_place(output)
     from manage import prepared
 
     warn_of_variables(terminal)
     prepared.kernels(terminal)
-    document = _import(dumps, output) if dumps else _export(state, begin, end, output)
+    try:
+        document = _import(dumps, output) if dumps else _export(state, begin, end, output)
+    except OSError as error:
+        if not _of_writing(error, output):
+            raise
+        raise CliError(
+            f"{output} cannot be written: {error.strerror or error}",
+            code="cannot_write",
+            next_step="manage_pipeline.py record -o FILE    (in a directory with room, and with leave to write)",
+        ) from error
     for row in document["missing"]:
         terminal.note(f"{terminal.style('!', 'warn', error=True)} missing: {missing_text(row)}")
+    for line in _of_an_import(document):
+        terminal.note(f"{terminal.style('!', 'warn', error=True)} {line}")
     terminal.answer(document, lambda: _text(document))
-    return Exit.FAILED if document["missing"] else Exit.OK
+    return Exit.FAILED if document["missing"] or _unreadable(document) else Exit.OK
+
+
+def _check_place(output: Path) -> None:
+    """Raises CliError where there is no directory for FILE."""
+    place = output.parent
+    if not place.is_dir():
+        there = place.exists()
+        raise CliError(
+            f"{place} is not a directory" if there else f"no directory {place}",
+            exit_code=Exit.USAGE,
+            code="no_directory",
+            next_step="-o FILE in a directory" if there else f"mkdir -p {shlex.quote(str(place))}",
+        )
+
+
+def _of_writing(error: OSError, output: Path) -> bool:
+    """Whether an error is about FILE, or the hidden file beside it that becomes FILE; not about what is read."""
+    if error.filename is None:
+        return error.errno in NO_ROOM
+    named = Path(str(error.filename))
+    return named.parent == output.parent and (named == output or named.name.startswith(f".{output.name}."))
+
+
+def _unreadable(document: Document) -> list[str]:
+    """Ports whose imported file has no line that can be read."""
+    lines: dict[str, int] = document.get("lines_of", {})
+    return [port for port, count in lines.items() if count and document["refused_lines"].get(port) == count]
 
 
 def _dumps(imports: tuple[str, ...]) -> dict[str, Path]:
@@ -142,10 +186,38 @@ def _import(dumps: dict[str, Path], output: Path) -> Document:
     sources = [{"port": port, "file": path.name, "bytes": path.stat().st_size} for port, path in dumps.items()]
     told = {"made_by": "import", "order": order_of(dumps), "receipt": GUESSED, "sources": sources}
     with RecordingWriter(output, told) as writer:
-        lines = import_dumps(dumps, writer)
-        if not lines.total():
+        found = import_dumps(dumps, writer)
+        if not found.lines.total():
             raise CliError(f"no line in {', '.join(map(str, dumps.values()))}", code="empty", next_step=HELP)
-        return _finish(writer.contents, writer.finish, output, told, [])
+        document = _finish(writer.contents, writer.finish, output, told, [])
+        return document | {
+            "lines_of": dict(found.lines),
+            "refused_lines": dict(found.refused),
+            "oversize_lines": dict(found.oversize),
+            "without_line_end": {port: repr(line)[2:-1] for port, line in found.unended.items()},
+        }
+
+
+def _of_an_import(document: Document) -> list[str]:
+    """What an import kept in part, or not at all, for people."""
+    lines = [_refused(port, n, document["lines_of"]) for port, n in document.get("refused_lines", {}).items() if n]
+    lines += [
+        f"{port}: of {count:,} lines longer than 64 KiB the first 64 KiB are in"
+        for port, count in document.get("oversize_lines", {}).items()
+        if count
+    ]
+    return lines + [
+        f"{port}: the last line has no line end and may be cut: left out: {text[:200]}    (add one if it is whole)"
+        for port, text in document.get("without_line_end", {}).items()
+    ]
+
+
+def _refused(port: str, count: int, lines: dict[str, int]) -> str:
+    if count < WRONG_FILE * lines[port]:
+        return f"{port}: {count:,} of {lines[port]:,} lines cannot be read; they stay in and become dead letters"
+    none = count == lines[port]
+    said = f"none of its {count:,} lines can be read" if none else f"{count:,} of {lines[port]:,} lines cannot be read"
+    return f"{port}: {said}: is it the other port's, or packed? They stay in and become dead letters"
 
 
 def _finish(contents: Contents, finish: Any, output: Path, told: Document, missing: list[Missing]) -> Document:

@@ -1,4 +1,4 @@
-"""`replay`: recorded files through the pipeline's own parser and processing, into Parquet, without services."""
+"""`replay`: recorded files through parser and processing into Parquet, or as the feed of the pipeline that runs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from manage.exits import CliError, Exit
+from manage.options import pipeline
 from manage.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -38,13 +39,13 @@ EPOCH = 1  # of the lines of a vendor's file, which has no reader
 @click.option("--queue", multiple=True, metavar="SYMBOL:ORDER_ID", help="Place of this order in its queue at the end.")
 @click.option(
     "--speed",
-    default="max",
-    metavar="S",
-    help="Ignored: as fast as it can be. With pacing: demo --replay FILE --speed 1x.",
+    default="",
+    metavar="1x|10x|max",
+    help="Instead of -o: play to the pipeline that runs and waits for its feed.",
 )
-@click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Directory.")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Directory.")
 @click.option("--overwrite", is_flag=True, help="Replace the result of an earlier run in that directory.")
-@click.option("--config", default="", metavar="FILE", help="Settings file instead of config/pipeline_config.json.")
+@pipeline
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
 @click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colour in output.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
@@ -56,16 +57,19 @@ def replay(
     depth: str | None,
     queue: tuple[str, ...],
     speed: str,
-    output: Path,
+    output: Path | None,
     overwrite: bool,
     config: str,
+    state_flag: str,
+    state: Path,
     as_json: bool,
     color: str,
     debug: bool,
-) -> None:
+) -> int:
     """Recordings, spool segments, spool directories or LOBSTER pairs to events, features, bars, books and gaps.
 
     \b
+    manage_pipeline.py replay day.rec.zst --speed 10x
     manage_pipeline.py replay state/spool -o out
     manage_pipeline.py replay state/spool/0 --queue @ESZ21:648907593934 -o out
     manage_pipeline.py replay day.rec.zst -o out
@@ -76,6 +80,9 @@ def replay(
     lobster_books.parquet besides, one row per message of the vendor, with either depth the vendor's own levels. Of
     orders the pair tells a part only, the rest is synthetic: see docs/data.md. Files appear together, when all are
     complete.
+
+    With --speed nothing is written here: this command is the feed of the running pipeline, which must be waiting for
+    one (start without --simulate), and ends with the counts of what it received and stored.
     """
     from manage import prepared
     from manage.result_directory import result_directory
@@ -83,6 +90,11 @@ def replay(
 
     terminal = Terminal(output_format="json" if as_json else "", color=color, debug=debug)
     click.get_current_context().find_root().obj = terminal
+    if speed or output is None:
+        _check_live(speed, output, levels is not None or features or bars or bool(queue) or overwrite or bool(depth))
+        from manage.live_replay import replay_live
+
+        return replay_live(terminal, state, config, state_flag, files, speed)
     orders = [_order(text) for text in queue]
     every = levels is None and not features and not bars
     wanted = {"features": features or every, "bars": bars or every, "books": levels is not None or every}
@@ -142,6 +154,19 @@ def replay(
             for (symbol, order_id), found in zip(orders, summary.queue, strict=True)
         ]
     terminal.answer(document, lambda: _text(document))
+    return Exit.OK
+
+
+def _check_live(speed: str, output: Path | None, others: bool) -> None:
+    """Raises click.UsageError for what does not go together."""
+    if not speed:
+        raise click.UsageError("write -o DIR for files, or --speed 1x|10x|max to play to the pipeline that runs")
+    if output is not None:
+        raise click.UsageError(
+            "-o writes files as fast as it can, --speed plays to the pipeline that runs: one of both"
+        )
+    if others:
+        raise click.UsageError("--books, --features, --bars, --depth, --queue and --overwrite go with -o only")
 
 
 def _say_recordings(terminal: Terminal, files: Sequence[Path]) -> dict[str, Any]:  # Any: JSON

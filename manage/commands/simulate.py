@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from manage.exits import CliError, Exit
+from manage.feed_options import behaviour_options, taken_behaviour
 from manage.options import common
 from manage.terminal import Terminal
 
@@ -24,8 +25,8 @@ from manage.terminal import Terminal
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same market.")
 @click.option("--lines", "--max-lines", "lines", type=click.IntRange(min=1), help="End the flow after so many lines.")
 @click.option(
-    "--replay", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="MESSAGE_FILE",
-    help="Replay a LOBSTER pair, named by its message file; may be repeated.",
+    "--replay", multiple=True, type=click.Path(exists=True, path_type=Path), metavar="PATH",
+    help="Play a recording or a spool directory, or LOBSTER pairs, each named by its message file.",
 )  # fmt: skip
 @click.option("--scenario", default="", metavar="NAME|FILE", help="Phases of a JSON file, or of a shipped one: calm, "
               "open, close, halt, crash, thin, corrections, day_roll, dst_night.")  # fmt: skip
@@ -37,17 +38,12 @@ from manage.terminal import Terminal
 @click.option("--speed", default="1x", show_default=True, metavar="1x|10x|max", help="Market time against wall time.")
 @click.option("--depth", default="levels", show_default=True, type=click.Choice(["levels", "orders"]),
               help="With --replay: orders serves WOR too.")  # fmt: skip
-@click.option("--clear-depth-every", default=0.0, type=click.FloatRange(min=0), metavar="SECONDS",
-              help="S,CLEAR DEPTH for every watched book, and its rows anew.")  # fmt: skip
 @click.option("--hold", type=click.IntRange(min=0), help="Wait until so many connections watch something.")
 @click.option("--sent-log", type=click.Path(dir_okay=False, path_type=Path), help="Write every line a socket took.")
 @click.option("--duration", default="", metavar="D", help="End after 45, 45s, 5m; default: run until Ctrl-C.")
 @click.option("--queue-limit", default=64, show_default=True, type=click.IntRange(1, 4096), metavar="MIB",
               help="Close a client that leaves more unread.")  # fmt: skip
-@click.option("--symbol-limit", default=0, type=click.IntRange(min=0), help="Symbols an account may watch [500].")
-@click.option("--corrections", default=0.0, type=click.FloatRange(0, 1), metavar="SHARE",
-              help="So many of the trades are corrected seconds later, e.g. 0.01.")  # fmt: skip
-@click.option("--no-depth", default="", metavar="A,B", help="Symbols without Level 2 (answered with q).")
+@behaviour_options
 @click.option("--protocol", default="6.2", show_default=True, help="The newest that is spoken; older ones are too.",
               type=click.Choice(["6.2", "6.1", "6.0", "5.2", "5.1", "5.0"]))  # fmt: skip
 @click.option("--answer-protocol", default="", metavar="V", help="Answer SET PROTOCOL with this, whatever was asked.")
@@ -57,6 +53,10 @@ from manage.terminal import Terminal
     help="Limit or fault of the Lookup port, e.g. lag_seconds=3, never_ends, cut_after_rows=100, error=no_data,"
     " holes=100000-100500; may be repeated. An unknown name lists all.",
 )  # fmt: skip
+@click.option("--faults", default="", metavar="FILE", help="Misbehave by a script: a time and a fault on each line.")
+@click.option("--send", metavar="FAULT", help="Serve nothing: tell the simulator on --admin-port to misbehave, e.g."
+              " 'drop port=level1'.")  # fmt: skip
+@click.option("--help-faults", is_flag=True, help="List the faults with their options.")
 @common
 def simulate(terminal: Terminal, **flags: Any) -> None:  # Any: click values
     """An IQFeed server: Level 1, Level 2 by price level and by order, Lookup (history of what it made), Admin.
@@ -67,12 +67,22 @@ def simulate(terminal: Terminal, **flags: Any) -> None:  # Any: click values
     manage_pipeline.py simulate --scenario crash --speed 2x
     manage_pipeline.py simulate --describe --scenario calm --recorded AMZN_2012-06-21_message_5.csv
     manage_pipeline.py simulate --replay AMZN_2012-06-21_message_5.csv --speed max --sent-log sent.tsv
+    manage_pipeline.py simulate --send "half_open port=level2 duration=30"
     """
     import asyncio
 
+    if flags["help_faults"] or flags["send"] is not None:
+        from manage.misbehaviour import faults, send
+
+        if flags["help_faults"]:
+            faults(terminal)
+        else:
+            send(terminal, flags["send"], flags["host"], flags["admin_port"])
+        return
+
     from infrastructure.simulator.lobster_files import LobsterError
     from infrastructure.simulator.pace import ConfigError
-    from infrastructure.simulator.recording_file import RecordingError
+    from infrastructure.simulator.recording_sources import RecordingError
     from manage import prepared
 
     prepared.kernels(terminal)
@@ -93,7 +103,7 @@ def simulate(terminal: Terminal, **flags: Any) -> None:  # Any: click values
 
 def _config(flags: dict[str, Any]) -> tuple[Any, float | None]:  # Any: SimulatorConfig, imported late
     from config import durations
-    from infrastructure.simulator.config import SimulatorConfig, make_symbols, parse_lookup
+    from infrastructure.simulator.config import SimulatorConfig, make_symbols, parse_behaviour, parse_lookup
     from infrastructure.simulator.feed import Behaviour
     from infrastructure.simulator.pace import ConfigError, parse_rate, parse_speed
 
@@ -128,12 +138,10 @@ def _config(flags: dict[str, Any]) -> tuple[Any, float | None]:  # Any: Simulato
         depth=flags["depth"],
         hold=flags["hold"],
         sent_log=str(flags["sent_log"] or ""),
+        faults=flags["faults"],
         behaviour=Behaviour(
             queue_limit=flags["queue_limit"] << 20,
-            symbol_limit=flags["symbol_limit"],
-            corrections=flags["corrections"],
-            no_depth=frozenset(_names(flags["no_depth"])),
-            clear_depth_seconds=flags["clear_depth_every"],
+            **parse_behaviour(taken_behaviour(flags)),
             newest_protocol=flags["protocol"],
             answer_protocol=flags["answer_protocol"],
             refuse_symbol_in_select=flags["refuse_symbol_in_select"],
@@ -169,9 +177,11 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _settings_symbols() -> tuple[str, ...]:
     from config.settings import SettingsError, load
+    from infrastructure.simulator.listing import LISTED
 
     try:
-        return tuple(load().settings.symbols)
+        settings = load().settings
+        return LISTED if settings.symbols_search.text else tuple(settings.symbols)
     except SettingsError as error:
         raise CliError(
             f"cannot read the settings for their symbols: {error}",
@@ -201,6 +211,8 @@ async def _serve(terminal: Terminal, config: Any, seconds: float | None) -> dict
         host=config.host,
         behaviour=config.behaviour,
         hold=config.held,
+        seed=config.seed,
+        faults=config.script(),
         sent_log=Path(config.sent_log) if config.sent_log else None,
         event=say,
     )

@@ -9,16 +9,16 @@ from typing import Any
 import click
 
 from manage.exits import Exit
+from manage.feed_options import FeedOptions, feed_options
 from manage.interrupts import nothing_started
 from manage.options import DURATION, common, pipeline, simulated_rate
-from manage.replay_feed import check_speed, replayed
-from manage.scenarios import SCENARIO, played
+from manage.replay_feed import depth_of, symbol_of
 from manage.starts import holding
 from manage.terminal import Terminal
 
 
 @click.command()
-@click.option("--no-validate", is_flag=True, help="Skip the checks.")
+@click.option("--no-validate", is_flag=True, help="Skip the checks; go on trying where services do not answer.")
 @click.option("--foreground", is_flag=True, help="Be the daemon: no detaching, Ctrl-C drains.")
 @click.option("--simulate", is_flag=True, help="The simulator as the feed of the configured services.")
 @click.option(
@@ -27,15 +27,7 @@ from manage.terminal import Terminal
     callback=simulated_rate,
     help="With --simulate: messages per second. Default: the simulator's.",
 )
-@click.option(
-    "--replay",
-    default=None,
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False),
-    help="With --simulate: play a recording (or a LOBSTER pair, by its message file); its symbols are watched.",
-)
-@click.option("--scenario", type=SCENARIO, help="With --simulate: calm, open, halt, ... or a FILE with phases.")
-@click.option("--speed", default="1x", show_default=True, metavar="1x|10x|max", help="With --replay or --scenario.")
+@feed_options
 @click.option("--timeout", type=DURATION, default=None, help="How long to wait until ready. Default: the settings'.")
 @click.option("--no-wait", is_flag=True, help="Return once the daemon answers.")
 @pipeline
@@ -48,9 +40,7 @@ def start(
     foreground: bool,
     simulate: bool,
     rate: float | None,
-    replay: str | None,
-    scenario: str | None,
-    speed: str,
+    feed: FeedOptions,
     timeout: float | None,
     no_wait: bool,
     state: Path,
@@ -60,17 +50,13 @@ def start(
     \b
     manage_pipeline.py start
     manage_pipeline.py start --simulate
+    manage_pipeline.py start --simulate --scenario halt --symbol-limit 100
     manage_pipeline.py start --simulate --replay day.rec.zst --speed 10x
     Related: stop, restart, status, demo
     """
     if rate is not None and not simulate:
         raise click.UsageError("--rate goes with --simulate")
-    if replay and (not simulate or rate is not None):
-        raise click.UsageError("--replay goes with --simulate, and without --rate")
-    if scenario and (not simulate or rate is not None or replay):
-        raise click.UsageError("--scenario goes with --simulate, and without --rate and --replay")
-    if replay or scenario:
-        check_speed(speed)
+    feed.check(simulated=simulate, rate=rate is not None)
     with holding(state) as hold:
         with nothing_started(state):
             terminal.note("- checking settings" + ("" if no_validate else " and services"))
@@ -78,11 +64,10 @@ def start(
             from manage.setup import load_settings
 
             loaded = load_settings(config, state_flag)
-            options: dict[str, Any] = {"simulate": {"rate": rate}} if simulate else {}  # Any: JSON
-            if scenario:
-                options = {"simulate": played(scenario, speed)}
-            if replay:
-                options = {"simulate": replayed(replay, speed)}
+            options: dict[str, Any] = {}  # Any: JSON
+            if simulate:
+                depth = depth_of(loaded.settings, [symbol_of(feed.replay)] if feed.replay else [])
+                options = {"simulate": feed.config(rate, depth, terminal.note)}
             request = starting.request_of(loaded, options, foreground=foreground)
             limit = timeout if timeout is not None else loaded.settings.performance.startup_timeout_seconds
             running = starting.found_running(terminal, request)
@@ -95,8 +80,10 @@ def start(
             return Exit.OK
         with nothing_started(state):
             from manage import prepared
+            from manage.found_symbols import searched
 
             prepared.kernels(terminal)
+            request = searched(terminal, request)
         if foreground:
             from manage.run_daemon import run_daemon
 
@@ -109,6 +96,6 @@ def start(
                 terminal.note(f"{terminal.style('✓', 'good', error=True)} {what}")
 
             return run_daemon(request, announce)
-        answer = starting.start_detached(terminal, request, hold, timeout=limit, wait=not no_wait)
+        answer = starting.start_detached(terminal, request, hold, timeout=limit, wait=not no_wait, stays=no_validate)
         terminal.answer(answer, lambda: starting.text(answer))
         return Exit.OK

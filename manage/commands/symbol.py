@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from manage.blank_status import rfc3339
+from manage.embedded_stores import embedded_stores
 from manage.exits import CliError, Exit
 from manage.options import common, pipeline
 from manage.terminal import Terminal
@@ -21,7 +22,7 @@ SCHEMA_VERSION = 1
 @pipeline
 @common
 def symbol(terminal: Terminal, state: Path, symbol: str, config: str, **_: Any) -> int:  # Any: options not used here
-    """What is known of a symbol: fundamentals, newest quote and trade, book, gaps, news, with ages.
+    """What is known of a symbol: status, newest quote and trade, book, gaps, corrections, fundamentals, news.
 
     Prices in documents are integers in 1e-6 units, times microseconds UTC. 1 = the symbol was never seen, 69 =
     ClickHouse cannot be reached.
@@ -41,41 +42,22 @@ def symbol(terminal: Terminal, state: Path, symbol: str, config: str, **_: Any) 
         raise click.UsageError(f"{symbol!r}: {error}") from None
     stores = {"clickhouse": settings.clickhouse, "redis": settings.redis}
     if settings.services.mode == "embedded":
-        stores = _embedded(state, stores)
-    document = asyncio.run(_look(name, stores))
+        stores = embedded_stores(state, stores)
+    document = asyncio.run(_look(name, stores, settings.market.calendar))
     terminal.answer(document, lambda: symbol_text(document, terminal.style))
     return int(Exit.OK)
 
 
-def _embedded(state: Path, stores: dict[str, Any]) -> dict[str, Any]:  # Any: sections of the settings
-    """Embedded stores have addresses of their own, which the running daemon tells."""
-    from manage.commands.status import look
-
-    document, code, _ = look(state)
-    if code is not Exit.OK:
-        raise CliError(
-            "the stores are embedded and their pipeline does not run",
-            exit_code=Exit.NEEDS_RUNNING,
-            code="not_running",
-            next_step="manage_pipeline.py start",
-        )
-    found = {}
-    for service, section in stores.items():
-        address = str((document["infrastructure_status"].get(service) or {}).get("address") or "")
-        host, _, port = address.rpartition(":")
-        found[service] = section.model_copy(update={"host": host, "port": int(port)}) if port.isdigit() else section
-    return found
-
-
-async def _look(name: str, stores: dict[str, Any]) -> dict[str, Any]:  # Any: sections; JSON
+async def _look(name: str, stores: dict[str, Any], calendar: str) -> dict[str, Any]:  # Any: sections; JSON
     from pipeline_orchestrator.errors import NotConnectedError, PermanentError, RetryableError, UncertainError
+    from pipeline_orchestrator.market.calendar import calendar_named
     from pipeline_orchestrator.storage.clickhouse_store import Store
     from pipeline_orchestrator.symbol_view import SymbolView
 
     store = Store(stores["clickhouse"])
     try:
         await store.connect()
-        found = await SymbolView(store, stores["redis"]).look(name)
+        found = await SymbolView(store, stores["redis"], calendar=calendar_named(calendar)).look(name)
     except (NotConnectedError, RetryableError, UncertainError) as error:
         raise CliError(
             str(error),

@@ -35,7 +35,9 @@ def log_directory(settings: Settings) -> Path:
 
 
 async def check_symbols(settings: Settings) -> CheckResult:
-    """At least one symbol is to be watched."""
+    """At least one symbol is to be watched, or a search is to find some at the start."""
+    if search := settings.symbols_search.text:
+        return CheckResult("symbols", Verdict.PASSED, f"those of the search {search!r}, asked at each start")
     if not settings.symbols:
         return CheckResult(
             "symbols", Verdict.FAILED, "no symbol is named: nothing will be watched", next_step="symbols"
@@ -72,16 +74,17 @@ async def check_log_directory(settings: Settings) -> CheckResult:
 
 
 async def check_space(settings: Settings) -> CheckResult:
-    """The disk of the state directory holds more than a reserve; less than the spool's quota is a warning."""
-    directory = _existing(state_directory(settings))
-    free, quota = shutil.disk_usage(directory).free, settings.spool.quota_bytes
+    """The disk of the state directory holds more than a reserve; less than the spools' quota is a warning."""
+    directory, readers = _existing(state_directory(settings)), settings.ingestion.instances
+    free, quota = shutil.disk_usage(directory).free, settings.spool.quota_bytes * readers
     evidence = {"free_bytes": free, "spool_quota_bytes": quota, "directory": str(directory)}
     text = f"{free >> 20:,} MiB free for {directory}"
     if free < MIN_FREE_BYTES:
         return CheckResult("disk space", Verdict.FAILED, text, evidence, f"free space on the disk of {directory}")
     if free < quota:
         note = f"{text}, less than the spool may take ({quota >> 20:,} MiB)"
-        return CheckResult("disk space", Verdict.WARNING, note, evidence, "lower spool.quota_bytes")
+        lower = "lower spool.quota_bytes" + (", which counts per ingestion.instances" if readers > 1 else "")
+        return CheckResult("disk space", Verdict.WARNING, note, evidence, lower)
     return CheckResult("disk space", Verdict.PASSED, text, evidence)
 
 
