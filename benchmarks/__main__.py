@@ -1,11 +1,11 @@
-"""`python -m benchmarks [end-to-end|latency|stages|startup ...] [--full] [--runs N] [--window S]`; default: all."""
+"""`python -m benchmarks [PART ...] [--full] [--runs N] [--window S]`; default: all parts."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-PARTS = ("stages", "startup", "latency", "end-to-end")
+PARTS = ("stages", "kinds", "startup", "latency", "instances", "end-to-end")
 
 
 def main() -> int:
@@ -26,6 +26,10 @@ def main() -> int:
             from benchmarks import stages
 
             stages.main()
+        elif part == "kinds":
+            from benchmarks import kinds
+
+            kinds.main()
         elif part == "startup":
             from benchmarks import startup
 
@@ -34,6 +38,10 @@ def main() -> int:
             from benchmarks import latency
 
             latency.main(window_s=window, runs=runs)
+        elif part == "instances":
+            from benchmarks import instances
+
+            instances.main(window_s=60 if given.full else given.window or instances.WINDOW_S, runs=runs)
         else:
             from benchmarks import end_to_end
 

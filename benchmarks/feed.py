@@ -25,14 +25,20 @@ class Feed:
     """A running feed process, read from outside."""
 
     def __init__(
-        self, settings: dict[str, Any], *, rate: float, lines: int | None = None, sent_log: Path | None = None
+        self,
+        settings: dict[str, Any],
+        *,
+        rate: float,
+        lines: int | None = None,
+        sent_log: Path | None = None,
+        connections: int = 2,
     ) -> None:
-        """Any: settings as JSON. The flow starts when both connections watch, and ends after `lines`, or `finish`."""
+        """Any: settings as JSON. The flow starts when all connections watch, and ends after `lines`, or `finish`."""
         config = {
             "settings": {key: settings[key] for key in ("iqfeed", "symbols")},
             "rate": rate,
             "lines": lines,
-            "hold": 2,
+            "hold": connections,
             "sent_log": str(sent_log or ""),
         }
         self.process = subprocess.Popen(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -64,10 +65,13 @@ def _shown(cell: Cell) -> str:
 
 
 class Report:
-    """One file of docs/evidence. Sections are printed as they come and written at the end."""
+    """One file of docs/evidence, or a `part` of one that others write the rest of.
 
-    def __init__(self, name: str, title: str) -> None:
-        self.path = EVIDENCE / f"{name}.txt"
+    Sections are printed as they come and written at the end.
+    """
+
+    def __init__(self, name: str, title: str, part: str = "") -> None:
+        self.path, self.part = EVIDENCE / f"{name}.txt", part
         when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
         self.parts = [f"{title}\n{when}, commit {commit()}\n{machine()}\n{load()}"]
 
@@ -77,11 +81,21 @@ class Report:
         print(text + "\n", flush=True)
 
     def write(self) -> Path:
-        """Replace the file."""
-        EVIDENCE.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("\n\n".join(self.parts) + "\n", encoding="utf-8")
-        print(f"written to {self.path.relative_to(PROJECT_ROOT)}", flush=True)
+        """Replace the file, or this part of it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        text = "\n\n".join(self.parts) + "\n"
+        if self.part:
+            text = with_part(_read(str(self.path)), self.part, text)
+        self.path.write_text(text, encoding="utf-8")
+        print(f"written to {self.path}", flush=True)
         return self.path
+
+
+def with_part(document: str, name: str, text: str) -> str:
+    """A file of several parts, sorted by name, with this one new. Each part begins with a line `== NAME ==`."""
+    _, *found = re.split(r"^== (.+) ==\n", document, flags=re.MULTILINE)
+    parts = dict(zip(found[::2], found[1::2], strict=True)) | {name: text}
+    return "\n".join(f"== {one} ==\n{parts[one].strip()}\n" for one in sorted(parts))
 
 
 def _read(path: str) -> str:

@@ -41,16 +41,24 @@ class Outcome:
 
 
 def run(
-    bench: Bench, name: str, rate: int, window_s: int, *, sent_log: Path | None = None, keep: bool = False
+    bench: Bench,
+    name: str,
+    rate: int,
+    window_s: int,
+    *,
+    sent_log: Path | None = None,
+    keep: bool = False,
+    instances: int = 1,
 ) -> Outcome:
     """Start `name` against a fresh feed and fresh stores, watch it for the window, stop it.
 
     With `keep` topics and tables stay as they are at the end (the caller reads them before the next trial).
+    `instances` of ingestion are the product's only; each has two connections.
     """
-    own = bench.own(f"{name}-{rate}-{time.monotonic_ns()}")
+    own = bench.own(f"{name}-{rate}-{time.monotonic_ns()}", ingestion={"instances": instances})
     own["clickhouse"]["database"] = f"bench_{name}"
     bench.fresh(own)
-    feed = Feed(own, rate=rate, sent_log=sent_log)
+    feed = Feed(own, rate=rate, sent_log=sent_log, connections=2 * instances)
     contender = CONTENDERS[name](own)
     try:
         contender.start()
