@@ -5,6 +5,8 @@
 #   make lint                                 ruff, mypy, import contracts
 #   make services | make services-down        Kafka, ClickHouse and Redis on loopback, for `manage_pipeline.py start`
 #   make bench [BENCH_ARGS="--full"]          figures of this machine, written to docs/evidence/
+#   make faults [ROWS=F01,F06]                the fault table against running pipelines, as a table
+#   make faults-full                          the same with full counts (hours; goes on where it ended), into docs/evidence/
 
 SHELL := /bin/sh
 .NOTPARALLEL:
@@ -12,7 +14,7 @@ SHELL := /bin/sh
 PYTHON := .venv/bin/python
 SETUP := infrastructure/scripts/setup.sh
 
-.PHONY: help kernels redis demo test lint services services-down bench
+.PHONY: help kernels redis demo test lint services services-down bench faults faults-full
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -59,3 +61,9 @@ services-down: .venv/.run
 
 bench: .venv/.dev kernels .venv/.services
 	@exec $(PYTHON) -m benchmarks $(BENCH_ARGS)
+
+faults: .venv/.dev kernels .venv/.services
+	@exec $(PYTHON) -m tests.faults $(if $(ROWS),--rows $(ROWS))
+
+faults-full: .venv/.dev kernels .venv/.services
+	@exec $(PYTHON) -m tests.faults --full $(if $(ROWS),--rows $(ROWS))

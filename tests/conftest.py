@@ -7,15 +7,16 @@ import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from config.paths import PROJECT_ROOT
 from pipeline_orchestrator.kernel_cache import all_compiled, forget_stale
 
-# CI judges a change, so it draws the same examples each time; everywhere else they are new ones.
-settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# Timings decide no test, on whatever machine. CI judges a change, so it draws the same examples each time; everywhere
+# else they are new ones.
+settings.register_profile("any", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("any"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "any")
 
 
 REFERENCE = PROJECT_ROOT.parent / "shared"

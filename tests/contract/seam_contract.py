@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import re
 
@@ -157,7 +158,8 @@ class SeamContract:
         assert (line["reason"], line["detail"]) == ("unparsable_line", "field 3 is no price")
         assert re.fullmatch("test/0@[0-9a-f]{8}", record["writer"])
         assert (record["epoch"], record["seq"]) == (0, 77)
-        assert (record["src_partition"], record["src_offset"], record["headers"]) == (2, 77, '{"trace": "1"}')
+        assert (record["src_partition"], record["src_offset"]) == (2, 77)
+        assert json.loads(record["headers"]) == {"trace": "1", "log_id": "ABCDEFGHIJKLMNOP"}
         assert len(await seam.raw_read(DLQ, 0)) == 1 and len(await seam.raw_read(DLQ, 2)) == 1
 
     async def test_an_empty_output_writes_nothing(self, seam: Seam) -> None:

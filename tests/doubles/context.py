@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from pipeline_orchestrator.component import GaugeValue
+
 
 class FakeContext:
     """Implements pipeline_orchestrator.component.Context; every call is kept in a list or counter."""
@@ -22,7 +24,7 @@ class FakeContext:
         self.next_step = ""
         self.done = 0
         self.counts: Counter[str] = Counter()
-        self.gauges: dict[str, float | int | str | None] = {}
+        self.gauges: dict[str, GaugeValue] = {}
         self.times: Counter[str] = Counter()
         self.observed: list[tuple[str, float, int]] = []
         self.events: list[tuple[str, str, dict[str, Any]]] = []
@@ -44,7 +46,7 @@ class FakeContext:
     def count(self, name: str, n: int = 1, **labels: str) -> None:
         self.counts[name + "".join(f"|{k}={v}" for k, v in sorted(labels.items()))] += n
 
-    def gauge(self, name: str, value: float | int | str | None, **labels: str) -> None:
+    def gauge(self, name: str, value: GaugeValue, **labels: str) -> None:
         self.gauges[name + "".join(f"|{k}={v}" for k, v in sorted(labels.items()))] = value
 
     def timed(self, state: str, seconds: float, on: str = "") -> None:

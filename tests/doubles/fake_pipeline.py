@@ -1,7 +1,8 @@
 """A pipeline without components, scripted by `<state>/fake.json`; as a program it is the detached daemon around it.
 
 Script keys: "hold_start" true = never ready; "fail" = text raised by start; "hold_stop" true = drains until killed;
-"shown" = state of its component while it runs; "unreachable" = name of a service that is reported unreachable.
+"shown" = state of its component while it runs; "unreachable" = name of a service that is reported unreachable;
+"feed" = where the feed listens, address by connection.
 """
 
 from __future__ import annotations
@@ -47,6 +48,11 @@ class FakePipeline:
         self.calls.append("kill")
         self.hold.set()
 
+    async def ask(self, component_id: str, verb: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        self.calls.append(f"ask {component_id} {verb}")
+        outcomes = [{"id": one, "code": "not_found", "why": f"{component_id} has none"} for one in body["ids"]]
+        return {"outcomes": outcomes}
+
     def status(self) -> Mapping[str, Any]:
         shown = self.script.get("shown", self.state) if self.state == "running" else self.state
         component = {
@@ -61,6 +67,7 @@ class FakePipeline:
             "totals": {"component_sent_records_total": 41},
         }
         document = blank_status(self.state, symbols=self.symbols, components={"ingestion/0": component})
+        document["infrastructure_status"]["iqfeed"]["addresses"] = self.script.get("feed", {})
         name = self.script.get("unreachable")
         if name:
             document["infrastructure_status"][name].update(state="unreachable", mode="local", address="localhost:9092")

@@ -135,6 +135,10 @@ class FakeTable:
         self._alive()
         return {row.identity for row in self._rechecked(partition, rechecks)}
 
+    async def holds(self, identity: Identity) -> bool:
+        self._alive()
+        return any(row.identity == identity for row in self.rows)
+
     async def logs(self) -> dict[int, list[LogFacts]]:
         self._alive()
         newest: dict[tuple[int, str], int] = {}
@@ -154,6 +158,11 @@ class FakeTable:
             if row.partition == partition and row not in inside:
                 marks[row.identity.who] = max(row.identity.mark, marks.get(row.identity.who, row.identity.mark))
         return marks
+
+    async def count_outside(self, partition: int, windows: Iterable[Recheck]) -> int:
+        self._alive()
+        inside = set(self._rechecked(partition, list(windows)))
+        return sum(row.partition == partition and row not in inside for row in self.rows)
 
     async def probe(self) -> Probe:
         return Probe("fake", "memory", not self.down, 0.0)

@@ -7,7 +7,7 @@ the names in the newest CURRENT UPDATE FIELDNAMES line of that connection.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,9 +37,14 @@ def sent_lines(path: Path) -> Iterator[tuple[int, str, str, int, str]]:
 
 def expected_of(path: Path) -> Expected:
     """Everything the feed's socket took, without the admin port."""
+    return expected_from((connection, port, text) for connection, port, _, _, text in sent_lines(path))
+
+
+def expected_from(lines: Iterable[tuple[int, str, str]]) -> Expected:
+    """The same of some lines: connection, port, text; of each connection from its first line on."""
     expected = Expected()
     layouts: dict[int, list[str]] = {}
-    for connection, port, _, _, text in sent_lines(path):
+    for connection, port, text in lines:
         if port == "admin":
             continue
         fields = text.split(",")
@@ -64,6 +69,8 @@ def expected_of(path: Path) -> Expected:
             if fields[0] in {"8", "9"}:
                 stamp = fields[7:9] if fields[0] == "8" else fields[4:6]
                 expected.depth[(symbol, kind, f"{stamp[1]} {stamp[0]}")] += 1
+        elif fields[0] == "C":
+            kind, symbol = "correction", fields[1]
         elif fields[0] in {"F", "R", "n", "q"}:
             symbol = fields[1]
         expected.counts[(symbol, kind)] += 1

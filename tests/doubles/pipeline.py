@@ -139,10 +139,10 @@ class Pipeline:
         document: dict[str, Any] = json.loads(self.cli("status").stdout)
         return document
 
-    def sql(self, statement: str) -> list[list[str]]:
-        """Rows of a query as text; `{db}` is the database."""
+    def sql(self, statement: str, timeout_s: float = 60) -> list[list[str]]:
+        """Rows of a query as text; `{db}` is the database. Raises OSError where the store does not answer."""
         query = urllib.parse.urlencode({"query": statement.replace("{db}", self.database) + " FORMAT TabSeparated"})
-        with urllib.request.urlopen(f"http://{self.clickhouse.address}/?{query}", timeout=60) as answer:
+        with urllib.request.urlopen(f"http://{self.clickhouse.address}/?{query}", timeout=timeout_s) as answer:
             text = answer.read().decode()
         return [row.split("\t") for row in text.splitlines()]
 
@@ -152,6 +152,14 @@ class Pipeline:
             return int(self.sql(f"SELECT count() FROM {{db}}.events WHERE {where}")[0][0])
         except OSError:
             return 0
+
+    def gap_intervals(self) -> list[tuple[str, str, int | None, int | None]]:
+        """Ended gaps of symbols: symbol, port, from and to in microseconds UTC (None = not known)."""
+        rows = self.sql(
+            "SELECT symbol, port, toUnixTimestamp64Micro(from_time), toUnixTimestamp64Micro(to_time) "
+            "FROM {db}.gaps_latest WHERE symbol IS NOT NULL AND state != 'open'"
+        )
+        return [(name, port, _number(begin), _number(end)) for name, port, begin, end in rows]
 
     def wait(self, what: str, holds: Callable[[], bool], timeout_s: float = 60) -> None:
         """Poll from outside until it holds; fails naming it, with the newest status."""
@@ -177,3 +185,7 @@ class Pipeline:
     def pid_of(self, component: str) -> int:
         """Process of one component; 0 while it has none."""
         return int(self.status()["components"][component]["pid"] or 0)
+
+
+def _number(cell: str) -> int | None:
+    return None if cell == "\\N" else int(cell)

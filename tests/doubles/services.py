@@ -7,6 +7,7 @@ object started and on no other. `wipe` removes the data of a stopped service, as
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import shutil
 import signal
@@ -23,7 +24,7 @@ from infrastructure.services.plan import free_port, redis_server
 from infrastructure.services.probes import ProbeError, round_trip_ms
 from infrastructure.services.processes import dies_with_parent
 
-READY_S = 45.0
+READY_S = 120.0  # a broker that was killed, on a busy machine
 STOP_S = 15.0
 
 
@@ -57,6 +58,10 @@ class RealService:
     def start(self) -> None:
         """Start and wait until it answers in its own protocol; blocks (in a coroutine: `launch`, `answering`)."""
         self.launch()
+        self.wait_until_it_answers()
+
+    def wait_until_it_answers(self) -> None:
+        """`answering` outside of a coroutine."""
         with ThreadPoolExecutor(1) as waiting:  # a loop may run in this thread
             waiting.submit(asyncio.run, self.answering()).result()
 
@@ -138,6 +143,10 @@ class RealKafka(RealService):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self._node = KafkaNode(directory, self.host, self.port, free_port(), jars.kafka_jars(), jars.java())
+
+    def advertise(self, port: int) -> None:
+        """Clients are told this port of a proxy from the next start on."""
+        self._node = dataclasses.replace(self._node, advertised_port=port)
 
     def command(self) -> list[str]:
         self._node.prepare()

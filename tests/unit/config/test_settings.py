@@ -369,3 +369,15 @@ def test_no_setting_is_infinite_or_not_a_number(tmp_path: Path, key: keys.Key, v
 
 def _nested(path: keys.Path, value: float) -> Any:
     return value if not path else {path[0]: _nested(path[1:], value)}
+
+
+@pytest.mark.parametrize("asked", [{"depth": "orders"}, {"depth_by_symbol": {"@ES#": "orders", "AAPL": "levels"}}])
+def test_depth_by_order_before_6_2_is_refused_with_the_way_out(asked: dict[str, Any]) -> None:
+    text = problems(program={"iqfeed": {"protocol": "5.2", **asked}})
+    assert "cannot be served with protocol 5.2: before 6.2 depth has one form" in text
+    assert "set protocol to 6.2, or depth to levels" in text
+    for served in ({"protocol": "6.2"}, {"protocol": "5.2", "level2": False}):
+        assert settings_from({"iqfeed": {**served, **asked}}).iqfeed.depth_levels == 0
+    assert (
+        settings_from({"iqfeed": {"protocol": "5.2", "depth_by_symbol": {"AAPL": "levels"}}}).iqfeed.depth == "levels"
+    )

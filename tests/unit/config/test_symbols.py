@@ -97,6 +97,16 @@ def test_a_file_without_symbols_is_refused(tmp_path: Path, text: str) -> None:
     assert problems(program={"symbols_file": str(path)}) == [f"{path}: symbols_file: names no symbol"]
 
 
+def test_a_list_without_symbols_is_refused_as_an_empty_file_is(tmp_path: Path) -> None:
+    path = document(tmp_path, symbols=[])
+    assert problems(config=path) == [f"{path}:1:2: symbols: names no symbol"]
+    for text in ("", "[]", ","):
+        assert problems(environ={"PIPELINE_SYMBOLS": text}) == ["PIPELINE_SYMBOLS: symbols: names no symbol"]
+    assert problems(program={"symbols": []}) == ["config={...}: symbols: names no symbol"]
+    file = str(listed(tmp_path, "F\n"))
+    assert load(config=path, environ={"PIPELINE_SYMBOLS_FILE": file}).settings.symbols == ("F",)
+
+
 def test_a_file_that_is_not_there_is_named_at_the_key(tmp_path: Path) -> None:
     path = document(tmp_path, symbols_file=str(tmp_path / "none.txt"))
     (found,) = problems(config=path)

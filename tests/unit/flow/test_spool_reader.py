@@ -6,11 +6,12 @@ import asyncio
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from pipeline_orchestrator.errors import EndOfInputError
 from pipeline_orchestrator.flow.spool import Spool
 from pipeline_orchestrator.flow.spool_cursor import load_cursor
-from pipeline_orchestrator.flow.spool_format import iter_frames, list_segments
+from pipeline_orchestrator.flow.spool_format import iter_frames, list_segments, read_segment, segment_path
 from pipeline_orchestrator.flow.spool_reader import SpoolChunk, SpoolSource
 from pipeline_orchestrator.flow.spool_scan import COUNT, SEQ
 from pipeline_orchestrator.record import Batch, Mark
@@ -322,3 +323,47 @@ async def test_lines_that_wait_are_counted_within_an_epoch_and_weighed_beyond_it
     assert later.waiting() == f"{later.behind_bytes():,} bytes wait in the spool"
     await later.close()
     again.close()
+
+
+@pytest.mark.parametrize("died", ["compressing", "before the plain file went", "in the middle of a write"])
+@pytest.mark.parametrize("mark", [None, 45])
+async def test_a_rewind_goes_through_a_segment_that_was_being_sealed_when_the_writer_died(
+    tmp_path: Path, died: str, mark: int | None
+) -> None:
+    spool = make(tmp_path)
+    source = SpoolSource(spool)
+    await source.open()
+    write(spool, 0, 100)
+    assert await drain(source) == list(range(100))
+    await source.close()
+    for number, path in list(list_segments(tmp_path).items())[:-1]:
+        if path.suffix == ".seg":  # the keeper had no time
+            segment_path(tmp_path, number, kept=True).write_bytes(zstandard.compress(path.read_bytes()))
+            path.unlink()
+    segments = list_segments(tmp_path)
+    expected = list(range(100))
+    if died == "in the middle of a write":
+        torn = segments[max(segments)]
+        torn.write_bytes(torn.read_bytes()[:-7])
+        expected.pop()
+    else:
+        number = next(n for n in segments if next(iter_frames(segment_path(tmp_path, n, kept=True))).first_seq > 20)
+        kept, plain = segments[number], segment_path(tmp_path, number)
+        plain.write_bytes(read_segment(kept))
+        if died == "compressing":
+            half = kept.read_bytes()[: kept.stat().st_size // 2]
+            kept.with_name(kept.name + ".tmp").write_bytes(half)
+            kept.unlink()
+    again = make(tmp_path)
+    told: list[tuple[Mark | None, Mark]] = []
+    source = SpoolSource(again)
+    source.on_hole = lambda before, after: told.append((before, after))
+    await source.open()
+    write(again, 100, 110)  # of the next epoch
+    source.rewind(None if mark is None else Mark(spool.epoch, mark, 0))
+    found = await drain(source)
+    assert found == [*expected[found[0] :], *range(100, 110)] and told == []
+    assert found[0] == 0 if mark is None else 0 < found[0] <= mark
+    await source.close()
+    assert not list(tmp_path.glob("*.tmp")), "nothing half written is left"
+    assert [frame.first_seq for frame in iter_frames(tmp_path) if frame.epoch == spool.epoch] == expected

@@ -152,7 +152,24 @@ async def test_a_symbol_answered_without_depth_is_not_watched_again_until_it_has
         await spoken("IBM", 2)
 
 
-async def test_a_silenced_symbol_is_watched_again_without_a_fact_and_is_counted(
+async def test_a_symbol_that_was_admitted_later_is_watched_again_when_it_falls_silent(tmp_path: Path) -> None:
+    limit = "S,CUST,real_time,1.2.3.4,1,T,6.2.0.25,0, L2 ,,{},QT_API,,\r\n"
+    manners = Manners(greeting=b"S,SERVER CONNECTED\r\n" + limit.format(1).encode())
+    options: dict[str, Any] = {"level1": False, "depth_redrive_seconds": 0.05}
+    async with FakeFeed(manners) as feed, Running(feed, tmp_path, ("AAPL", "IBM"), **options) as it:
+        (link,) = it.reader.connections
+        client = await feed.watched("level2", 1)
+        assert client.watched() == ["AAPL"]
+        client.send(limit.format(2).encode())
+        await feed.watched("level2", 2)
+        async with asyncio.timeout(10):
+            while client.commands.count("WPL,IBM") < 2:
+                client.send(b"8,AAPL,A,1.75,4,1,2,10:00:00.25,2024-01-02,\r\n")
+                await asyncio.sleep(0.02)
+                link.watch_silent_again()
+
+
+async def test_a_silenced_symbol_is_watched_again_with_a_fact_before_and_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline_orchestrator.ingestion.reader.TELL_SECONDS", 0.05)
@@ -170,8 +187,11 @@ async def test_a_silenced_symbol_is_watched_again_without_a_fact_and_is_counted(
             async with asyncio.timeout(10):
                 while not it.ctx.counts.get("feed_depth_redriven_total|connection=level2"):
                     await asyncio.sleep(0.02)
-    assert len(it.sink.of("subscribed", port="level2")) == 2
-    assert it.reader.redrive.sent >= 1
+    told = [fact for fact in it.sink.facts("subscribed") if fact["connection"] == "level2"]
+    assert [fact["cause"] for fact in told[:2]] == ["start", "start"]
+    assert {fact["cause"] for fact in told[2:]} == {"redrive"} and len(told) == 2 + it.reader.redrive.sent
+    first = min(fact["id"] for fact in told[2:] if fact["symbol"] == "@ESZ26")
+    assert first < max((row["epoch"], row["seq"]) for row in it.sink.of("order_add", symbol="@ESZ26", summary=True))
 
 
 def test_lines_by_order_drawn_at_random_mean_the_same_to_kernel_and_reference() -> None:

@@ -266,7 +266,7 @@ def test_a_depth_row_without_a_time_is_kept(time: bytes) -> None:
         ),
         (
             b"C,SPY,X,,,,619.0500,15000,1296380724,,19,",
-            {"correction": "X", "trading_date": day("2024-01-02"), "tick_id": 1296380724, "market_center": 19},
+            {"correction": "X", "tick_id": 1296380724, "market_center": 19},
         ),
         (
             b"C,SPY,X,07/16/2025,09:30:00,619.05,15000,5,01,19",

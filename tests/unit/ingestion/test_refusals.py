@@ -20,7 +20,7 @@ from pipeline_orchestrator.ingestion.refusals import (
     next_step,
     refused_text,
 )
-from pipeline_orchestrator.ingestion.subscriptions import LIMIT, NO_DEPTH, UNKNOWN, Subscriptions
+from pipeline_orchestrator.ingestion.subscriptions import BEYOND, LIMIT, NO_DEPTH, UNKNOWN, Subscriptions
 from tests.doubles.context import FakeContext
 from tests.doubles.fake_feed import FakeFeed, Manners
 from tests.unit.ingestion.harness import Running
@@ -57,14 +57,14 @@ async def test_beyond_the_account_s_limit_the_others_go_on_and_the_refused_are_n
         async with Running(None, tmp_path, (*MARKET, "NOPE"), level1_port=ports["level1"], port=ports["level2"]) as it:
             one, two = (connection.wishes for connection in it.reader.connections)
             await until(lambda: len(one.refused) == 3 and len(two.refused) == 3 and two.without_depth)
-            assert one.refused == two.refused == {"MSFT": LIMIT, "TSLA": LIMIT, "NOPE": UNKNOWN}
+            assert one.refused == two.refused == {"MSFT": BEYOND, "TSLA": BEYOND, "NOPE": BEYOND}
             assert two.without_depth == {"IBM"}
             assert (one.limit, one.actual, two.actual) == (2, 2, 2)
             await it.sink.until(lambda: {row["symbol"] for row in it.sink.of("quote")} == {"AAPL", "IBM"})
             await until(lambda: it.ctx.cause is not None and "level2" in it.ctx.cause)
             assert it.ctx.cause == (
-                "level1: 3 of 5 symbols refused: 2 by the account's limit (2): MSFT, TSLA; 1 unknown: NOPE; "
-                "level2: 3 of 5 symbols refused: 2 by the account's limit: MSFT, TSLA; 1 unknown: NOPE"
+                "level1: 3 of 5 symbols refused: 3 beyond the account's limit (2), not asked for: MSFT, NOPE, TSLA; "
+                "level2: 3 of 5 symbols refused: 3 beyond the account's limit (2), not asked for: MSFT, NOPE, TSLA"
             )
     gauges = it.ctx.gauges
     assert gauges["feed_symbols_limit|connection=level1"] == 2
@@ -132,7 +132,7 @@ def test_texts_are_bounded_and_counted(wishes: Subscriptions) -> None:
     assert (refused_text(wishes), depth_text(wishes), next_step(wishes)) == ("", "", "")
     for symbol in wishes.wanted[:50]:
         wishes.refuse(symbol, LIMIT)
-    wishes.limit = 50
+    wishes.account.limit = 50
     text = refused_text(wishes)
     assert text.startswith("level1: 50 of 100 symbols refused: 50 by the account's limit (50): S000, S001, ")
     assert text.endswith(f"S{LISTED - 1:03} and 30 more")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline_orchestrator.flow.spool_format import Frame
 from pipeline_orchestrator.ingestion.layout import DEFAULT_LAYOUT, SYMBOL
+from pipeline_orchestrator.ingestion.line_parser import LineParser
 from pipeline_orchestrator.ingestion.reasons import LineError
 from tests.unit.ingestion.test_reference_parser import TRADE, event, update
 
@@ -119,3 +121,10 @@ def test_fields_that_are_looked_at_only_for_their_form() -> None:
 def test_a_delayed_line_is_kept_even_where_it_is_cut_or_unsound() -> None:
     line = b"Q,AAPL,C,15,x"
     assert event(line)["raw"] == line
+
+
+@pytest.mark.parametrize("line", [b"9,SPY,B,1.5,09:30:00.000000,0000-00-00,\n", b"9,SPY,B,1.5,,00/00/0000,\n"])
+def test_a_date_of_zeros_is_no_date_even_as_the_first_one(line: bytes) -> None:
+    batch, dead = LineParser().parse([Frame(0, 2, 1, 0, 1, 0, line)])
+    assert [letter.reason for letter in dead] == ["bad_date"]
+    assert batch.num_rows == 0

@@ -28,7 +28,8 @@ found = {}
 for package in ("pipeline_orchestrator", "infrastructure"):
     for path in sorted(Path(package).rglob("*.py")):
         name = ".".join(path.with_suffix("").parts)
-        if "njit" in path.read_text() and name != "pipeline_orchestrator.kernels":
+        text = path.read_text()
+        if ("njit" in text or "processing.inner" in text) and name != "pipeline_orchestrator.kernels":
             for each in vars(import_module(name)).values():
                 if isinstance(each, CPUDispatcher) and each.py_func.__module__ == name:
                     found[f"{name}:{each.py_func.__name__}"] = each

@@ -102,7 +102,7 @@ class Reference:
             return text.decode()
         if not re.fullmatch(rb"[0-9]+", text):
             raise Refusal("bad_number")
-        value = int(text)
+        value = number(text)
         if value > LARGEST.get(name, 2**63 - 1):
             raise Refusal("overflow")
         if name == "tick_id":
@@ -120,13 +120,23 @@ class Reference:
         tod = time_of_day(text[11:])
         exists(day)
         wall = datetime(*day) + timedelta(microseconds=tod)
-        first = instant(wall.replace(tzinfo=EASTERN, fold=0))
-        second = instant(wall.replace(tzinfo=EASTERN, fold=1))
+        first, second = (eastern(wall, fold) for fold in (0, 1))
         if first > second:  # the hour that does not exist: standard time
             return first
         if self.newest_first:
             return second if self.above is None or second <= self.above else first
         return first if self.above is None or first >= self.above else second
+
+
+def eastern(wall: datetime, fold: int) -> int:
+    """UTC of a wall time; years before 1987 follow the rule of 1987 (see market.eastern)."""
+    if wall.year >= 1987:
+        return instant(wall.replace(tzinfo=EASTERN, fold=fold))
+    begins, ends = (datetime(wall.year, month, day, 2) for month, day in ((4, 1), (10, 25)))
+    begins, ends = (at + timedelta(days=(6 - at.weekday()) % 7) for at in (begins, ends))
+    again = ends - timedelta(hours=1) <= wall < ends and fold == 1
+    daylight = begins + timedelta(hours=1) <= wall < ends and not again
+    return instant((wall + timedelta(hours=4 if daylight else 5)).replace(tzinfo=UTC))
 
 
 def instant(moment: datetime) -> int:
@@ -166,7 +176,13 @@ def price(text: bytes) -> int:
     decimals = match[3] or b""
     if len(decimals) > 6:
         raise Refusal("too_precise")
-    value = int(match[2] + decimals.ljust(6, b"0"))
+    value = number(match[2] + decimals.ljust(6, b"0"))
     if value > 2**63 - 1:
         raise Refusal("overflow")
     return -value if match[1] else value
+
+
+def number(digits: bytes) -> int:
+    """int() of any number of digits; what is far beyond 64 bits becomes one value that overflows everywhere."""
+    counting = digits.lstrip(b"0")
+    return int(counting or b"0") if len(counting) <= 24 else 1 << 80

@@ -119,12 +119,14 @@ async def test_no_data_is_an_answer_without_rows() -> None:
         ("Invalid symbol.", refusals.InvalidSymbolError),
         ("Invalid number of parameters.", refusals.InvalidParametersError),
         ("Unauthorized user ID.", refusals.UnauthorizedError),
+        ("Could not connect to History socket.", refusals.FeedAwayError),
+        ("Could not connect to SymbolLookup socket.", refusals.FeedAwayError),
         ("Something new.", refusals.RefusedError),
     ],
 )
 @pytest.mark.parametrize("with_id", [True, False])
 async def test_every_error_is_its_own_type_with_and_without_id(
-    text: str, kind: type[refusals.RefusedError], with_id: bool
+    text: str, kind: type[refusals.RefusedError] | type[refusals.FeedAwayError], with_id: bool
 ) -> None:
     front = "{id}," if with_id else ""
     script = f"{front}E,{text},,\r\n{front}!ENDMSG!,\r\n".encode()
@@ -132,8 +134,9 @@ async def test_every_error_is_its_own_type_with_and_without_id(
     async with FakeLookup(on=lambda _: answers.pop(0)) as server, client_of(server) as client:
         with pytest.raises(kind) as failed:
             await sizes(client)
-        assert failed.value.text == text
-        assert "HTX AAPL" in str(failed.value)
+        error = failed.value
+        assert isinstance(error, refusals.RefusedError | refusals.FeedAwayError) and error.text == text
+        assert "HTX AAPL" in str(error)
         assert await sizes(client) == [1, 2]
 
 

@@ -14,6 +14,7 @@ from pipeline_orchestrator.lookup.row_layouts import PROTOCOLS, layout
 from pipeline_orchestrator.lookup.row_parser import Parsed, RowParser
 from tests.unit.lookup.reference_rows import Reference
 
+TICK_REST = b"5,1.4,1.6,7,C,5,01,0,3,"
 TICK = b"2018-04-17 17:51:22.123456,96.0700,1061909,0,0.0000,0.0000,4145784264,O,19,143A,2,17"
 
 
@@ -128,6 +129,24 @@ def test_in_the_repeated_hour_the_first_row_is_never_before_the_begin_asked_for(
         assert rows.column("event_time_us").to_pylist() == [expected]
 
 
+@pytest.mark.parametrize(
+    ("day", "utc"),
+    [
+        ("2024-11-03", us(2024, 11, 4, 5)),  # standard time since 02:00
+        ("2024-11-02", us(2024, 11, 3, 4)),
+        ("2024-03-10", us(2024, 3, 11, 4)),  # daylight time since 02:00
+        ("2024-03-09", us(2024, 3, 10, 5)),
+    ],
+)
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_leap_second_at_midnight_is_read_by_the_rule_of_the_day_it_begins(
+    day: str, utc: int, newest_first: bool
+) -> None:
+    line = f"{day} 23:59:60.000000,1.0,1,1,1.0,1.0,1,C,11,01,0,2,".encode()
+    parsed = RowParser("ticks", "6.1", newest_first=newest_first).parse(line)
+    assert parsed.rows.column("event_time_us").to_pylist() == [utc]
+
+
 def test_a_version_nobody_knows_is_refused() -> None:
     with pytest.raises(ValueError, match=r"7\.0"):
         layout("ticks", "7.0")
@@ -182,6 +201,9 @@ _SOUND = st.builds(
     whole=st.booleans(),
 )
 @example([b"R1,LH,2024-11-03 01:30:00,1.5,1,"] * 3, b"\r\n", "ticks", "6.2", True, 1, True)
+@example([b"R1,LH,1900-05-01 00:00:00,1.5,1," + TICK_REST], b"\n", "ticks", "6.2", False, 1, True)
+@example([b"R1,LH,1974-01-06 12:00:00,1.5,1," + TICK_REST], b"\n", "ticks", "6.2", False, 1, True)
+@example([b"R1,LH,2024-11-03 01:30:00," + b"0" * 5000 + b"1.5,1," + TICK_REST], b"\n", "ticks", "6.2", False, 1, True)
 def test_the_kernel_equals_the_plain_reference_however_an_answer_is_cut(
     lines: list[bytes], end: bytes, rows: str, protocol: str, newest_first: bool, cut: int, whole: bool
 ) -> None:

@@ -23,8 +23,12 @@ def test_newer_market_rows_carry_a_group() -> None:
     ]
 
 
-def test_a_table_may_come_without_its_tag() -> None:
-    assert rows("SST", "6.2", b"1,EQUITY,Equity,\n")[0]["short_name"] == "EQUITY"
+@pytest.mark.parametrize("tag", [b"LS,", b"LM,", b""])
+def test_a_table_comes_with_the_tag_of_symbols_with_that_of_markets_or_with_none(tag: bytes) -> None:
+    for command in ("SST", "STC"):
+        row = rows(command, "6.2", b"7," + tag + b"1,EQUITY,Equity,\r\n", b"7")[0]
+        assert (row["id"], row["short_name"], row["long_name"]) == (1, "EQUITY", "Equity")
+    assert rows("SSC", "6.2", tag + b"0112,RICE,\r\n")[0]["id"] == 112
 
 
 def test_industry_names_keep_their_commas() -> None:

@@ -25,7 +25,16 @@ from manage.client import (
     connect,
 )
 from manage.control_server import MAX_BODY, MAX_CLIENTS, ControlServer
-from manage.protocol import DifferenceReply, DifferenceRequest, InfoReply, StatusReply, StopReply, StopRequest
+from manage.protocol import (
+    DifferenceReply,
+    DifferenceRequest,
+    InfoReply,
+    ReplayReply,
+    ReplayRequest,
+    StatusReply,
+    StopReply,
+    StopRequest,
+)
 
 
 class Verbs:
@@ -44,6 +53,9 @@ class Verbs:
 
     def difference(self, request: DifferenceRequest) -> DifferenceReply:
         return DifferenceReply(differences=[])
+
+    async def replay(self, request: ReplayRequest) -> ReplayReply:
+        return ReplayReply(outcomes=[{"id": one, "as": "0:1:9"} for one in request.ids])
 
 
 class Running:

@@ -157,13 +157,25 @@ def test_where_nothing_listens_the_exit_code_is_69(
     assert (code, json.loads(out)["error"]["code"]) == (69, "unreachable")
 
 
-def test_a_refusal_is_said_and_the_exit_code_is_1(
+@pytest.mark.parametrize("before", [b"", b"{id},LH,nonsense\r\n"])
+def test_a_refusal_is_said_and_nothing_stands_on_stdout(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], before: bytes
+) -> None:
+    with serving(monkeypatch, before + b"{id},E,Invalid symbol.,\r\n{id},!ENDMSG!,\r\n"):
+        code, out, err = run(capfd, "NOPE", *MINUTE, "-o", "csv")
+    assert (code, out) == (1, "")
+    assert "'Invalid symbol.'" in err
+
+
+def test_rows_before_a_failure_stay_on_stdout_below_their_header(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with serving(monkeypatch, b"{id},E,Invalid symbol.,\r\n{id},!ENDMSG!,\r\n"):
-        code, _, err = run(capfd, "NOPE", *MINUTE, "-o", "csv")
-    assert code == 1
-    assert "'Invalid symbol.'" in err
+    with serving(monkeypatch, TICKS.replace(b"{id},!ENDMSG!,\r\n", b"")):
+        code, out, err = run(capfd, "AAPL", *MINUTE, "--timeout", "300ms", "-o", "csv")
+    assert code == 75
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["price"] for row in rows] == ["1500000", "1750000"]
+    assert "the 2 rows before it are on stdout" in err
 
 
 def test_an_answer_that_does_not_end_leaves_no_file(

@@ -135,6 +135,17 @@ def test_status_picture_is_the_golden_one() -> None:
     assert max(widths) <= 120
 
 
+def test_where_the_feed_listens_is_shown_with_every_port() -> None:
+    ports = {"level1": "127.0.0.1:41", "level2": "127.0.0.1:42", "lookup": "127.0.0.1:43", "admin": "127.0.0.1:44"}
+    services = {**STATUS["infrastructure_status"], "iqfeed": {"state": "ok", "mode": "simulated", "addresses": ports}}
+    document = {**STATUS, "components": {}, "infrastructure_status": services}
+    assert StatusReply.model_validate(document).infrastructure_status["iqfeed"].addresses == ports
+    assert "feed simulated, 127.0.0.1: level1 41 · level2 42 · lookup 43 · admin 44" in [
+        re.sub(r"  +", " ", line).strip() for line in render_status(document).splitlines()
+    ]
+    assert not any(line.strip().startswith("feed ") for line in render_status(STATUS).splitlines())
+
+
 def squeeze(text: str) -> list[str]:
     return [re.sub(r"  +", "  ", line).strip() for line in text.splitlines()]
 
@@ -330,3 +341,13 @@ def test_yaml_form_keeps_nesting() -> None:
         "  - - 1",
         "    - 2",
     ]
+
+
+def test_corrections_that_changed_no_bar_are_a_line_with_a_step_and_others_are_not_told() -> None:
+    def said(applied: int, missed: int) -> list[str]:
+        gauges = {"corrections": applied, "corrections_not_applied": missed}
+        lines = render_status({**STATUS, "components": {"processing/0": {"gauges": gauges}}}).splitlines()
+        return [line for line in lines if "corrections" in line]
+
+    assert said(1200, 3) == ["  corrections 1,200 applied, 3 not   → symbol NAME"]
+    assert said(1200, 0) == []

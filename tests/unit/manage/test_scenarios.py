@@ -16,7 +16,10 @@ def test_start_keeps_the_scenario_as_the_feed_and_says_it_in_words(fake_daemon: 
     assert code == 1 and "runs with the scenario crash as its feed" in err
     assert "restart --simulate" in document["error"]["next_step"]
     code, document, _ = start(run, fake_daemon, "--simulate", "--scenario", "thin")
-    assert code == 1 and document["error"]["next_step"].startswith("manage_pipeline.py stop")
+    assert code == 1 and (
+        document["error"]["next_step"]
+        == f"manage_pipeline.py restart --simulate --scenario thin --state-dir {fake_daemon}"
+    )
 
 
 def test_a_scenario_file_is_kept_by_its_absolute_path(fake_daemon: Path, run: Run, tmp_path: Path) -> None:  # noqa: F811

@@ -15,12 +15,24 @@ from tests.doubles.embedded import free_port
 NOTHING: dict[str, Any] = {
     "symbol": "AAPL",
     "ingestion": None,
+    "status": {
+        "trading": "unknown",
+        "storage_behind": False,
+        "quoted": None,
+        "silence": None,
+        "condition": None,
+        "session": {"calendar": "XNYS", "state": "unknown", "begin_us": None, "end_us": None},
+        "link": None,
+        "account": None,
+        "answers": [],
+    },
     "features": None,
     "trade": None,
     "quote": None,
     "book": None,
     "gaps_open": [],
     "unresolved": {},
+    "corrections": [],
     "fundamentals": None,
     "regional": [],
     "news": [],
@@ -59,7 +71,19 @@ def test_what_is_no_symbol_is_a_usage_error(capsys: pytest.CaptureFixture[str]) 
 
 def test_what_is_not_known_is_shown_as_unknown() -> None:
     lines = symbol_text(NOTHING, plain).splitlines()
-    for name in ("ingestion", "trade", "quote", "features", "book", "fundamentals", "regional", "news"):
+    for name in (
+        "ingestion",
+        "status",
+        "session",
+        "feed",
+        "trade",
+        "quote",
+        "features",
+        "book",
+        "fundamentals",
+        "regional",
+        "news",
+    ):
         (line,) = [line for line in lines if line.startswith(name)]
         assert "unknown" in line
     assert "gaps        none open" in lines
@@ -89,3 +113,41 @@ def test_values_have_their_ages_and_prices_are_decimal() -> None:
     assert "0.25 on unknown" in text
     assert "x  (as sent)" in text
     assert "new" in text
+
+
+def test_a_halt_is_told_by_what_the_feed_says_and_by_the_silence() -> None:
+    stamped = {"recv_time_us": 0, "age_s": 90.0}
+    document = NOTHING | {
+        "status": {
+            "trading": "not quoted",
+            "storage_behind": False,
+            "quoted": stamped | {"sides": "no side"},
+            "silence": stamped | {"other_trades": 31, "other_symbols": 4},
+            "condition": stamped | {"code": 33, "meaning": "halt"},
+            "session": {"calendar": "XNYS", "state": "open", "begin_us": 0, "end_us": 3_600_000_000},
+            "link": stamped | {"state": "connected", "said": "S,SERVER CONNECTED"},
+            "account": stamped | {"service": "delayed"},
+            "answers": [stamped | {"port": "level2", "meaning": "no depth now"}],
+        },
+        "corrections": [
+            stamped
+            | {"correction": "I", "price": 90_000_000, "size": 5, "tick_id": 7, "basis": "O", "market_center": 24}
+            | {"event_time_us": None, "date": "2025-07-16", "not_applied": "it has no time"},
+        ],
+    }
+    lines = symbol_text(document, plain).splitlines()
+    for line in (
+        "status      not quoted, no side quoted  (1.5 m ago), newest line  (1.5 m ago), 31 trades of 4 others since",
+        "  halt (trade condition 33)  (1.5 m ago)",
+        "  no depth now (level2)  (1.5 m ago)",
+        "session     open until 1970-01-01 01:00:00Z, calendar XNYS",
+        "feed        connected (S,SERVER CONNECTED)  (1.5 m ago), account delayed",
+        "  insert  90 x 5  2025-07-16  tick 7  (1.5 m ago)",
+        "    not applied: it has no time",
+    ):
+        assert line in lines
+
+
+def test_storage_that_is_behind_is_said() -> None:
+    status = NOTHING["status"] | {"storage_behind": True}
+    assert "status      unknown, storage is behind the features" in symbol_text(NOTHING | {"status": status}, plain)

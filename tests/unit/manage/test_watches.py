@@ -13,6 +13,10 @@ from manage.service_watch import ServiceWatch, feed_status, judged
 from pipeline_orchestrator.status import Budget, ComponentStatus, PipelineSnapshot, ServiceStatus
 from validate.probes import Answer
 
+FEED = {
+    "level1": "127.0.0.1:5009", "level2": "127.0.0.1:9200", "lookup": "127.0.0.1:9100", "admin": "127.0.0.1:9300",
+}  # fmt: skip
+
 
 class Board:
     def __init__(self, snapshot: PipelineSnapshot | None = None) -> None:
@@ -49,8 +53,33 @@ def test_feed_is_what_its_connections_say() -> None:
     assert feed_status(settings, up).state == "ok"
     half = ingestion(**{"feed_connected{connection=level1}": 1, "feed_connected{connection=level2}": 0})
     assert feed_status(settings, half) == ServiceStatus(
-        "unreachable", "external", "127.0.0.1:5009", None, 0.0, "1 of 2 connections up"
+        "unreachable", "external", "127.0.0.1:5009", None, 0.0, "1 of 2 connections up", FEED
     )
+
+
+def test_the_feed_is_told_with_all_its_ports_whatever_else_is_unknown_of_it() -> None:
+    settings = settings_from({"iqfeed": {"level1_port": 7, "lookup_port": 8, "level1": False}})
+    told = feed_status(settings, PipelineSnapshot("now", "starting"))
+    assert (told.state, told.address) == ("unknown", "127.0.0.1:9200")
+    assert told.addresses == {
+        "level1": "127.0.0.1:7", "level2": "127.0.0.1:9200", "lookup": "127.0.0.1:8", "admin": "127.0.0.1:9300",
+    }  # fmt: skip
+
+
+async def test_where_the_feed_listens_is_told_before_any_service_has_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    board, asked = Board(), asyncio.Event()
+
+    async def silent(_: ServiceWatch) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(ServiceWatch, "look", silent)
+    watch = asyncio.create_task(ServiceWatch(settings_from({}), board).run())
+    async with asyncio.timeout(20):
+        await asked.wait()
+    watch.cancel()
+    await asyncio.gather(watch, return_exceptions=True)
+    assert board.services["iqfeed"].addresses == FEED
 
 
 def test_symbols_that_the_feed_does_not_serve_are_told_with_its_state() -> None:
@@ -128,6 +157,13 @@ def test_budgets_measure_what_lies_on_disk(tmp_path: Path) -> None:
 def test_the_limit_of_the_spool_is_that_of_all_instances(tmp_path: Path) -> None:
     settings = settings_from({"ingestion": {"instances": 3}, "spool": {"quota_bytes": 1 << 20}})
     assert BudgetWatch(settings, tmp_path, tmp_path / "logs", Board()).measure()["spool"].limit_bytes == 3 << 20
+
+
+def test_a_removed_instance_whose_spool_is_still_needed_has_its_share_of_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "spool" / "1").mkdir(parents=True)
+    (tmp_path / "spool" / "1" / "000000000001.seg").write_bytes(b"x")
+    settings = settings_from({"ingestion": {"instances": 1}, "spool": {"quota_bytes": 1 << 20}})
+    assert BudgetWatch(settings, tmp_path, tmp_path / "logs", Board()).measure()["spool"].limit_bytes == 2 << 20
 
 
 @pytest.mark.parametrize(("assign", "hold"), [([["A"], ["B"], []], 4), ([["A", "B"], [], []], 2)])

@@ -119,6 +119,7 @@ class Reference(CorrectionReference, DepthReference):
                 for other in self.of(row["instance"]):
                     if other.trust == "resyncing" and other.begun:
                         other.trust = "valid"
+                        self.restated(other)
                         self.show(row, offset, other)
         elif kind in {"connected", "lost", "subscribed", "unsubscribed"}:
             self.connection(row, offset, symbol)
@@ -135,7 +136,7 @@ class Reference(CorrectionReference, DepthReference):
     def empty(self, row: Row, offset: int, symbol: Symbol, trust: str, need_summary: bool | None = None) -> None:
         had = any(symbol.book().values())
         symbol.levels, symbol.orders = {"bid": {}, "ask": {}}, {}
-        symbol.trust, symbol.begun = trust, False
+        symbol.trust, symbol.begun, symbol.unconfirmed = trust, False, None
         if need_summary is not None:
             symbol.need_summary = need_summary
         if had:
@@ -147,7 +148,12 @@ class Reference(CorrectionReference, DepthReference):
         kind = row["kind"]
         if symbol is not None:
             if connection == "level2" and kind == "subscribed":
-                self.empty(row, offset, symbol, "resyncing", need_summary=True)
+                again = json.loads(raw).get("cause") == "redrive"
+                if again and self.restate(symbol):
+                    self.show(row, offset, symbol)
+                else:
+                    need = self.needs_summary(symbol) if again else True
+                    self.empty(row, offset, symbol, "resyncing", need_summary=need)
             elif connection == "level2" and kind == "unsubscribed":
                 self.empty(row, offset, symbol, "none", need_summary=True)
             elif connection == "level1" and kind == "unsubscribed":

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from tests.unit.processing.reference_features import SECOND
 from tests.unit.processing.reference_state import Bar, Instance, Kept, Row, Symbol
 
 MISSING = "no kept trade has this identity, price, size and time"
 SEVERAL = "more than one kept trade fits"
-INCOMPLETE = "the line lacks what is needed: price and size; type and time to insert, tick id or time to delete"
+INCOMPLETE = "the line lacks what is needed: price, size (0 or more); type to insert, tick id or time to delete"
 KNOWN = "a trade with this identity is there already"
+NO_TIME = "the inserted trade has no time, so its bar is not known"
+MINUTE = 60 * SECOND
+EASTERN = ZoneInfo("America/New_York")
+
+
+def midnight(day: int) -> int:
+    local = datetime(1970, 1, 1, tzinfo=EASTERN) + timedelta(days=day)  # wall clock arithmetic
+    return int(local.timestamp()) * SECOND
 
 
 def fits(row: Row, kept: Kept) -> bool:
     trade = kept.row
     if any(trade.get(name) != row.get(name) for name in ("price", "size", "market_center")):
         return False
-    if kept.date is not None and row.get("trading_date") is not None and kept.date != row["trading_date"]:
-        return False
-    if row.get("event_time_us") is not None and row["event_time_us"] != trade["event_time_us"]:
+    if row.get("event_time_us") is not None:
+        if row["event_time_us"] != trade["event_time_us"]:
+            return False
+    elif kept.date is not None and row.get("trading_date") is not None and kept.date != row["trading_date"]:
         return False
     if row.get("tick_id") is not None and trade.get("tick_id") is not None:
         return bool(row["tick_id"] == trade["tick_id"])
@@ -28,6 +39,9 @@ def fits(row: Row, kept: Kept) -> bool:
 
 class CorrectionReference:
     keep_trades: int
+
+    def too_old(self, symbol: Symbol, instance: Instance, begin: int, length: int, clock: int | None) -> bool:
+        raise NotImplementedError
 
     def into_bars(self, row: Row, symbol: Symbol, instance: Instance, counted: bool) -> list[str]:
         raise NotImplementedError
@@ -59,9 +73,10 @@ class CorrectionReference:
             elif row.get("tick_id") is not None or row.get("event_time_us") is not None:
                 why, missed = self.delete(row, symbol)
         if why:
-            self.flag(
-                row, offset, symbol, "correction_not_applied", row.get("event_time_us"), None, json.dumps({"why": why})
-            )
+            begin, end, date = row.get("event_time_us"), None, row.get("trading_date")
+            if begin is None and date is not None:
+                begin, end = midnight(date), midnight(date + 1)
+            self.flag(row, offset, symbol, "correction_not_applied", begin, end, json.dumps({"why": why}))
         elif missed:
             self.not_revised(row, offset, symbol, missed)
 
@@ -71,9 +86,16 @@ class CorrectionReference:
     def insert(self, row: Row, symbol: Symbol, instance: Instance) -> tuple[str, list[str]]:
         if row.get("basis") is None and row.get("conditions") == "01":
             row = row | {"basis": "C"}
-        if row.get("event_time_us") is None or row.get("basis") is None or row["size"] < 0:
+        if row.get("basis") is None or row["size"] < 0:
             return INCOMPLETE, []
-        if row.get("tick_id") is not None and self.found(row, symbol):
+        time = row.get("event_time_us")
+        if time is None:
+            return NO_TIME, []
+        begin = time - time % MINUTE
+        minute = symbol.bars["1m"].get(begin)
+        if self.too_old(symbol, instance, begin, MINUTE, instance.clock) or (minute is not None and minute.thinned):
+            return "", ["1s", "1m"]
+        if self.found(row, symbol):
             return KNOWN, []
         date = row.get("trading_date")
         counted = row["basis"] in "CE" and date is not None and date == symbol.date

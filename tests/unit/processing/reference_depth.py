@@ -24,7 +24,10 @@ class DepthReference:
                 symbol.orders = {key: order for key, order in symbol.orders.items() if order.side != each}
             if symbol.trust == "valid":
                 symbol.trust, symbol.need_summary = "resyncing", False
-            if symbol.trust == "resyncing":
+            if symbol.unconfirmed is not None:
+                if not any(symbol.book().values()):
+                    symbol.unconfirmed, symbol.need_summary, symbol.begun = None, False, False
+            elif symbol.trust == "resyncing":
                 symbol.begun = False
             return False
         if kind in {"order_add", "order_change", "order_delete"}:
@@ -43,7 +46,7 @@ class DepthReference:
                 self.counts["unknown_level_deletes"] += 1
         elif size is not None:
             symbol.levels[side][price] = size
-            self.begin(row, symbol)
+            self.begin(row, symbol, (side, price))
         return emptied
 
     def order(self, row: Row, symbol: Symbol, instance: Instance) -> bool:
@@ -74,20 +77,47 @@ class DepthReference:
         if known is not None and ((known.side, known.price) != (side, price) or size > known.size):
             del symbol.orders[key]
         symbol.orders[key] = Order(side, price, size, row.get("priority"), instance.clock)
-        self.begin(row, symbol)
+        before = known is not None and identity is not None and row["kind"] == "order_change"
+        self.begin(row, symbol, key, before=before)
         return emptied
 
     def change_form(self, symbol: Symbol) -> bool:
         symbol.levels, symbol.orders, symbol.begun = {"bid": {}, "ask": {}}, {}, False
+        symbol.unconfirmed = None
         if symbol.trust == "valid":
             symbol.trust, symbol.need_summary = "resyncing", True
         return True
 
-    def begin(self, row: Row, symbol: Symbol) -> None:
+    def restate(self, symbol: Symbol) -> bool:
+        """The watch was sent again to a book in use: its rows stay until it is whole; False where it has to go."""
+        if symbol.trust != "valid" or not any(symbol.book().values()):
+            return False
+        symbol.trust, symbol.begun, symbol.need_summary = "resyncing", False, True
+        prices = {(side, price) for side, levels in symbol.levels.items() for price in levels}
+        symbol.unconfirmed = set(symbol.orders) | prices
+        return True
+
+    def needs_summary(self, symbol: Symbol) -> bool | None:
+        """After a second watch that empties the book; None = as before."""
+        if symbol.trust == "valid" or symbol.unconfirmed is not None:
+            return False
+        return True if symbol.trust == "stale" else None
+
+    def restated(self, symbol: Symbol) -> None:
+        """The book is whole: nothing unconfirmed stays."""
+        for key in symbol.unconfirmed or ():
+            known = symbol.orders.pop(key, None) or (key[0] in symbol.levels and symbol.levels[key[0]].pop(key[1], 0))
+            self.counts["rows_not_restated"] += bool(known)
+        symbol.unconfirmed = None
+
+    def begin(self, row: Row, symbol: Symbol, key: tuple[Any, ...], *, before: bool = False) -> None:
+        """`before`: a change of an order that is held, which may be older than the watch."""
         if symbol.trust == "none":
             symbol.trust = "resyncing"
         if symbol.trust == "resyncing" and (row["summary"] or not symbol.need_summary):
             symbol.begun = True
+        if symbol.unconfirmed is not None and not (before and not symbol.begun):
+            symbol.unconfirmed.discard(key)
 
     def expire(self, symbol: Symbol, clock: int) -> None:
         """Rows of participants, outside the session: 15 minutes after the later of its end and their last line."""

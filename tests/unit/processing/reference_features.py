@@ -14,7 +14,7 @@ SECOND = 1_000_000
 def features_of(row: Row, symbol: Symbol, decay: float, gap_open: bool) -> Row:
     """The columns of the features row after an event; the symbol's series move on."""
     trust = symbol.shown_trust()
-    if trust == "valid":
+    if trust == "valid" or (symbol.unconfirmed is not None and not symbol.crossed()):
         source = "depth"
         bids, asks = symbol.top(1)
         quote = (*(bids[0] if bids else (None, None)), *(asks[0] if asks else (None, None)))

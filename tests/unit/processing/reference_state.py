@@ -51,6 +51,7 @@ class Symbol:
     trust: str = "none"
     need_summary: bool = True
     begun: bool = False
+    unconfirmed: set[Any] | None = None  # keys of orders or (side, price), while a second watch is answered
     levels: dict[str, dict[int, int]] = field(default_factory=lambda: {"bid": {}, "ask": {}})
     orders: dict[tuple[Any, ...], Order] = field(default_factory=dict)  # by arrival
     level1: tuple[int | None, int | None, int | None, int | None] = (None, None, None, None)
@@ -81,10 +82,11 @@ class Symbol:
         return bids, asks
 
     def shown_trust(self) -> str:
+        return "crossed" if self.trust == "valid" and self.crossed() else self.trust
+
+    def crossed(self) -> bool:
         bids, asks = self.top(1)
-        if self.trust == "valid" and bids and asks and bids[0][0] >= asks[0][0]:
-            return "crossed"
-        return self.trust
+        return bool(bids and asks and bids[0][0] >= asks[0][0])
 
 
 @dataclass

@@ -185,6 +185,8 @@ def _fact(rng: random.Random, feed: Feed, symbol: str, open_gaps: list[str]) -> 
         kind = rng.choice(("connected", "lost"))
         return feed.add(kind, None, port, raw=f"S,SERVER {kind.upper()}".encode(), event_time_us=None)
     if what in {"watch", "unwatch"}:
+        if what == "watch" and rng.random() < 0.5:
+            return feed.fact("subscribed", symbol, "level2", phase=what, cause="redrive")
         return feed.fact("subscribed" if what == "watch" else "unsubscribed", symbol, port, phase=what)
     place = {"epoch": feed.epoch, "seq": feed.seq, "event_time_us": rng.choice((None, feed.now, feed.now - 900_000))}
     if what == "begin" or not open_gaps:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline_orchestrator.processing.process_events import ProcessEvents
@@ -30,6 +30,7 @@ def same(found: Any, wanted: Any, name: str) -> bool:
 
 @pytest.mark.parametrize("books", ["change", "off", "5s"])
 @given(seed=st.integers(0, 1 << 32), cuts=st.lists(st.integers(0, 400), max_size=8))
+@example(seed=510, cuts=[])  # after a long pause between two mids the weight of the old variance is about 1e-13
 @settings(max_examples=40, deadline=None)
 def test_rows_equal_those_of_the_reference(books: str, seed: int, cuts: list[int]) -> None:
     log, config = random_log(seed), settings_for(books)

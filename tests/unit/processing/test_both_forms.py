@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,29 @@ class Read:
         return found
 
 
-async def both_forms(symbol: str, seed: int) -> tuple[list[str], list[str]]:
-    """(by order, by level) lines of one flow from before its begin on; the exchange's clock strikes within it."""
-    market = GeneratedMarket((symbol, "MSFT"), rate=None, seed=seed, limit=6000, start_us=START + 800_000)
-    async with serving(market, hold=2) as server:
+async def both_forms(symbol: str, seed: int, *cleared: str) -> tuple[list[str], list[str]]:
+    """(by order, by level) lines of one flow from before its begin on; the exchange's clock strikes within it.
+
+    `cleared`: sides that the feed empties, one call after the other, each once the flow went on after the one before.
+    """
+    rate, limit = (6000, 18_000) if cleared else (None, 6000)
+    market = GeneratedMarket((symbol, "MSFT"), rate=rate, seed=seed, limit=limit, start_us=START + 800_000)
+    async with serving(market, hold=3) as server:
         clients = [await server.level2(f"{word},{symbol}") for word in ("WOR", "WPL")]
+        # Until the flow begins the clock strikes by the time of day: both have their summary and a T behind it first.
+        heads = [
+            await client.until(f"{row},") + await client.until("T,") for client, row in zip(clients, "67", strict=True)
+        ]
+        await server.level2("WPL,MSFT")
+        before = heads[0]
+        for sides in cleared:
+            before += await clients[0].until("T,")
+            numbers = iter(range(300))
+            before += await clients[0].until(lambda _, numbers=numbers: next(numbers, None) is None)  # type: ignore[misc]
+            server.simulator.clear_depth(symbol, sides)
         await server.happened("flow_finished")
         by_order, by_level = [await client.settled() for client in clients]
-    return by_order, by_level
+    return before + by_order, heads[1] + by_level
 
 
 def levels(row: Row) -> list[list[int]]:
@@ -94,3 +110,24 @@ async def test_books_by_order_equal_books_by_level_at_every_stamp_of_both(
     assert len(set(following.values())) == len(following)
     assert levels(orders.books[-1]) == levels(prices.books[-1])
     assert orders.books[-1]["book_state"] == prices.books[-1]["book_state"] == "valid"
+
+
+@pytest.mark.parametrize("symbol", [FUTURE, EQUITY])
+async def test_sides_that_the_feed_clears_are_emptied_and_believed_again_alike_in_both_forms(
+    symbol: str, tmp_path: Path
+) -> None:
+    by_order, by_level = await both_forms(symbol, 5, "B", "BA")
+    for lines in (by_order, by_level):
+        at = [number for number, line in enumerate(lines) if line.startswith("S,CLEAR DEPTH,")]
+        assert [lines[number].split(",")[3] for number in at] == ["B", "B", "A"]
+    orders = Read(by_order, symbol, tmp_path / "orders", 501)
+    prices = Read(by_level, symbol, tmp_path / "levels", 501)
+    left, right = orders.by_stamp(), prices.by_stamp()
+    states = []
+    for stamp in sorted(left.keys() & right.keys()):
+        assert levels(left[stamp]) == levels(right[stamp]), f"at {stamp}"
+        assert left[stamp]["book_state"] == right[stamp]["book_state"], f"at {stamp}"
+        states.append(left[stamp]["book_state"])
+    runs = [state for state, _ in groupby(states)]
+    assert runs[-5:] == ["valid", *["resyncing", "valid"] * 2], "doubted from each clearing until the exchange's clock"
+    assert levels(orders.books[-1]) == levels(prices.books[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +223,140 @@ def test_a_recorded_correction_takes_away_its_trade_and_no_other(reference: Path
     subject.clock(MINUTE + SECOND)
     assert subject.bars("1m") == [(1, *[619_050_000] * 4, 15_000, 1)]
     assert subject.processor.trade_bytes()[0] == 1
+
+
+def test_a_delete_without_date_and_time_finds_a_trade_of_another_trading_date() -> None:
+    subject = Subject()  # the evening session of futures belongs to the next date; so does what follows midnight
+    subject.trade(100, 1, 1, trading_date=DAY + 1)
+    subject.trade(120, 1, 2, 10, trading_date=DAY + 1)
+    subject.clock(MINUTE)
+    subject.step()
+    subject.correct("X", 120, 1, 2, trading_date=None)
+    subject.clock(MINUTE + SECOND)
+    assert subject.bars("1m") == [(1, 100, 100, 100, 100, 1, 1)]
+    subject.correct("X", 100, 1, 1, event_time_us=NOON, trading_date=DAY)  # the exact time says more than the date
+    subject.clock(MINUTE + 2 * SECOND)
+    assert subject.bars("1m") == [(2, None, None, None, None, 0, 0)]
+
+
+def test_an_insert_without_a_time_is_not_placed_by_its_tick_id_and_tells_its_day() -> None:
+    subject = Subject()
+    three_trades(subject)
+    subject.step()
+    subject.correct("I", 90, 5, 2, basis="O")  # as the live feed sends it: date and type, no time
+    subject.correct("I", 90, 5, 2, basis="O", trading_date=None)
+    subject.clock(MINUTE + SECOND)
+    found = subject.step()
+    assert found["market.bars"] == []
+    dated, undated = found["market.gaps"]
+    assert [json.loads(row["detail"])["why"] for row in (dated, undated)] == [
+        "the inserted trade has no time, so its bar is not known"
+    ] * 2
+    assert dated["from_time_us"] <= NOON < dated["to_time_us"]
+    assert dated["to_time_us"] - dated["from_time_us"] == 24 * 60 * MINUTE
+    assert (undated["from_time_us"], undated["to_time_us"]) == (None, None)
+    assert (subject.count("corrections"), subject.count("corrections_not_applied")) == (0, 2)
+
+
+def test_a_correction_can_be_corrected() -> None:
+    subject = Subject()
+    three_trades(subject)
+    subject.step()
+    line: dict[str, Any] = {"event_time_us": NOON + 150, "basis": "C"}
+    subject.correct("I", 90, 5, 77, **line)
+    subject.correct("X", 90, 5, 77)  # the inserted trade goes
+    subject.correct("I", 95, 5, 77, **line)  # and comes again with another price
+    subject.clock(MINUTE + SECOND)
+    assert subject.bars("1m") == [(1, 100, 130, 95, 110, 12, 4)]
+    subject.correct("X", 95, 5, 77)
+    subject.correct("X", 130, 2, 2)
+    subject.correct("I", 130, 2, 2, event_time_us=NOON + 100, basis="C")  # a deleted trade comes back
+    subject.clock(MINUTE + 2 * SECOND)
+    assert subject.bars("1m") == [(2, 100, 130, 100, 110, 7, 3)]
+    assert (subject.count("corrections"), subject.count("corrections_not_applied")) == (6, 0)
+
+
+def test_an_insert_without_tick_id_is_applied_once() -> None:
+    subject = Subject()
+    three_trades(subject)
+    subject.step()
+    for _ in range(3):
+        subject.correct("I", 90, 5, None, event_time_us=NOON + 150, basis="C", conditions="01")
+    subject.clock(MINUTE + SECOND)
+    assert subject.bars("1m") == [(1, 100, 130, 90, 110, 12, 4)]
+    assert subject.count("corrections_not_applied") == 2
+
+
+def test_an_insert_where_no_trades_are_kept_changes_neither_bar_nor_vwap() -> None:
+    subject = Subject(keep_trades=3, keep="10m")
+    for minute in range(4):
+        subject.trade(100 + minute, 1, 10 + minute, minute * MINUTE)
+    subject.clock(5 * MINUTE)
+    subject.step()
+    for _ in range(2):  # a repeat could not be told where trades are no longer known
+        subject.correct("I", 50, 9, 99, event_time_us=NOON + SECOND, basis="C")
+    subject.clock(30 * MINUTE)
+    subject.correct("I", 50, 9, 99, event_time_us=NOON + 4 * MINUTE, basis="C")
+    subject.clock(30 * MINUTE + SECOND)
+    found = subject.step()
+    assert found["market.bars"] == []
+    assert [(row["cause"], json.loads(row["detail"])["intervals"]) for row in found["market.gaps"]] == [
+        ("bar_not_revised", ["1s", "1m"])
+    ] * 3
+    subject.feed.quote("A", 99, 1, 101, 1)
+    (after,) = subject.step()["market.features"]
+    assert after["vwap"] == 102  # of 100 to 103, half to even
+    assert (subject.count("corrections"), subject.count("corrections_not_applied")) == (0, 3)
+
+
+@pytest.mark.parametrize(("size", "applied"), [(-1, 0), (0, 1)])
+def test_sizes_that_are_no_sizes(size: int, applied: int) -> None:
+    subject = Subject()
+    three_trades(subject)
+    subject.step()
+    subject.correct("X", 130, size, 2)  # no trade has such a size
+    subject.correct("I", 90, size, 77, event_time_us=NOON + 150, basis="C")
+    subject.clock(MINUTE + SECOND)
+    assert subject.bars("1m") == ([(1, 100, 130, 90, 110, 7, 4)] if applied else [])
+    assert subject.count("corrections") == applied
+    assert subject.count("corrections_not_applied") == 2 - applied
+
+
+def test_a_correction_of_a_symbol_without_trades_is_told_and_an_insert_makes_its_bar() -> None:
+    subject = Subject()
+    subject.clock(0)
+    line: dict[str, Any] = {"trading_date": DAY, "market_center": 19, "price": 100, "size": 3, "tick_id": 1}
+    subject.feed.add("correction", "NEW", correction="X", event_time_us=None, **line)
+    subject.feed.add("correction", "NEW", correction="I", event_time_us=NOON + 5, basis="C", **line)
+    subject.clock(MINUTE)
+    found = subject.step()
+    assert [(row["symbol"], row["cause"]) for row in found["market.gaps"]] == [("NEW", "correction_not_applied")]
+    assert [(row["symbol"], row["revision"], row["volume"]) for row in found["market.bars"]] == [("NEW", 0, 3)] * 2
+
+
+@pytest.mark.parametrize("cut", range(8))
+def test_a_kill_between_corrections_gives_the_bars_of_the_undisturbed_run(cut: int) -> None:
+    def bars(killed_at: int | None) -> list[tuple[Any, ...]]:
+        subject, made = Subject(), list[tuple[Any, ...]]()
+        line: dict[str, Any] = {"event_time_us": NOON + 150, "basis": "C"}
+        steps: list[Callable[[], object]] = [
+            lambda: three_trades(subject),
+            lambda: subject.correct("X", 130, 2, 2),
+            lambda: subject.correct("I", 90, 5, 77, **line),
+            lambda: subject.clock(MINUTE + SECOND),
+            lambda: subject.correct("X", 90, 5, 77),
+            lambda: subject.correct("X", 90, 5, 77),
+            lambda: subject.correct("I", 95, 5, 78, **line),
+            lambda: subject.clock(MINUTE + 2 * SECOND),
+        ]
+        for number, step in enumerate(steps):
+            step()
+            made += [tuple(row.values()) for row in subject.step()["market.bars"]]
+            if number == killed_at:
+                raw = b"".join(encode(*pack(subject.processor, 0)))
+                subject.processor = ProcessEvents(subject.settings, [0])
+                unpack(subject.processor, 0, decode_header(raw), decode_sections(raw, decode_header(raw)))
+        return made
+
+    assert bars(cut) == bars(None)
+    assert len(bars(None)) == 6

@@ -227,6 +227,36 @@ def test_a_replay_of_orders_is_the_same_whatever_the_cut(orders: Path, tmp_path:
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
 
 
+def stopped(orders: Path, *, watched_again: bool, cause: str = "shutdown") -> None:
+    """The spool goes on: its reader ends, and perhaps another watches one of the symbols anew."""
+    spool = Spool(orders, 0, segment_bytes=3000)
+    spool.open()
+    spool.append_fact(Fact("lost", "level2", None, {"connection": "level2", "phase": "lost", "cause": cause}), NOON_NS)
+    if watched_again:
+        spool.append_fact(Fact("connected", "level2", None, {"connection": "level2", "phase": "open"}), NOON_NS)
+        watch = {"connection": "level2", "phase": "watch"}
+        spool.append_fact(Fact("subscribed", "level2", "@ESZ21", watch), NOON_NS)
+    spool.close()
+
+
+@pytest.mark.parametrize("lines_at_once", [1, 50_000])
+def test_after_the_readers_stop_a_place_is_that_at_the_stop(orders: Path, tmp_path: Path, lines_at_once: int) -> None:
+    asked = [("@ESZ21", 648907593900), ("@ESZ21", 1)]
+    before = replay_spool(Settings(), [orders], tmp_path / "before", queue=asked).queue
+    assert before[0] is not None
+    stopped(orders, watched_again=False)
+    after = replay_spool(Settings(), [orders], tmp_path / "after", queue=asked, lines_at_once=lines_at_once)
+    assert after.queue == before
+    assert not pq.read_table(tmp_path / "after" / "books.parquet").to_pylist()[-1]["bid_prices"]
+    stopped(orders, watched_again=True)
+    assert replay_spool(Settings(), [orders], tmp_path / "new", queue=asked).queue == [None, None]
+
+
+def test_after_a_loss_nobody_knows_a_place(orders: Path, tmp_path: Path) -> None:
+    stopped(orders, watched_again=False, cause="reset")
+    assert replay_spool(Settings(), [orders], tmp_path / "out", queue=[("@ESZ21", 648907593900)]).queue == [None]
+
+
 @pytest.mark.parametrize("text", ["5", "@ESZ21:", "@ESZ21:x", ":5", "A:18446744073709551616", "A:-1"])
 def test_an_order_that_is_not_named_right_is_refused_before_anything_is_read(
     orders: Path, tmp_path: Path, text: str

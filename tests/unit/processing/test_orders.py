@@ -304,6 +304,39 @@ def test_a_row_that_is_sent_again_does_not_expire() -> None:
     assert subject.book()[0] == [(10, 1), (8, 1)]
 
 
+def test_a_row_that_comes_while_a_later_one_is_waited_for_expires_in_its_own_time() -> None:
+    subject = Subject()
+    noon = subject.feed.now
+    subject.feed.watch("A")
+    subject.feed.clock(time=noon + 40 * MINUTE)
+    subject.feed.participant("summary", "A", "NSDQ", "bid", 10 * D, 1)
+    subject.feed.clock("level2")
+    subject.feed.clock(time=noon + 41 * MINUTE)
+    subject.feed.clock(time=noon + 35 * MINUTE)
+    subject.feed.participant("change", "A", "AMEX", "bid", 9 * D, 1)
+    subject.feed.clock(time=noon + 49 * MINUTE)
+    assert subject.book()[0] == [(10, 1), (9, 1)]
+    subject.feed.clock(time=noon + 50 * MINUTE)
+    assert subject.book()[0] == [(10, 1)]
+    subject.feed.clock(time=noon + 54 * MINUTE)
+    assert subject.book()[0] == [(10, 1)]
+    subject.feed.clock(time=noon + 55 * MINUTE)
+    assert subject.book()[0] == []
+
+
+def test_a_session_that_ended_earlier_by_a_clock_set_back_is_looked_at_anew() -> None:
+    subject = Subject()
+    noon = subject.feed.now
+    subject.feed.watch("A")
+    subject.feed.clock(time=noon - 2 * MINUTE)
+    subject.feed.participant("summary", "A", "NSDQ", "bid", 10 * D, 1)
+    subject.feed.clock("level2")
+    subject.feed.clock(time=noon + 91 * MINUTE)
+    assert subject.book()[0] == [(10, 1)]
+    subject.feed.clock(time=noon + 46 * MINUTE)
+    assert subject.book()[0] == []
+
+
 def test_a_book_that_expiry_changed_is_shown_with_the_clock_or_at_the_periods_end() -> None:
     for books in ("change", "5s"):
         subject = overnight(48, books)

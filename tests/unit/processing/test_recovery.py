@@ -21,6 +21,7 @@ from pipeline_orchestrator.processing.recovery import RecoverableProcessing
 from pipeline_orchestrator.processing.snapshot_codec import decode_header, decode_sections, encode, pack, unpack
 from pipeline_orchestrator.processing.snapshot_store import SnapshotStore
 from pipeline_orchestrator.record import Batch, LogBounds
+from tests.doubles.clock import FakeClock
 from tests.unit.processing.build import Feed, Row, batch_of
 from tests.unit.processing.streams import NIGHTS, TOPICS, Log, random_log, run, settings_for
 
@@ -143,7 +144,8 @@ def test_packed_state_unpacks_to_the_same_state(seed: int) -> None:
 
 async def test_a_snapshot_waits_for_the_last_batch_that_is_in_it(tmp_path: Path) -> None:
     log = random_log(1)
-    worker = Worker(tmp_path, ProcessingConfig(snapshot_seconds=1e9, snapshot_records=25))
+    config = ProcessingConfig(snapshot_seconds=1e9, snapshot_records=25)
+    worker = Worker(tmp_path, config, clock=FakeClock())  # packing takes no time: all partitions before one batch
     await worker.open(bounds_of(log))
     one, two, three = worker.batches(log, 20)[:3]
     for batch in (one, two, three):

@@ -145,6 +145,15 @@ def test_replayed_lines_never_touch_the_book_the_quote_or_the_last_price() -> No
     assert newest(rows, "best_bid", "last_price", "vwap") == (10 * D, 10 * D, 15 * D)
 
 
+def test_a_replayed_word_that_there_is_no_depth_leaves_the_book() -> None:
+    feed = Feed()
+    feed.book("A", [(10 * D, 5)], [(11 * D, 5)])
+    feed.add("other", "A", "level2", raw=b"q,A,", replay_of="0:1:1")
+    feed.quote("A", D, 1, 2 * D, 1)
+    rows = process(feed)["features"]
+    assert newest(rows, "best_bid", "best_ask") == (10 * D, 11 * D)
+
+
 def test_a_late_trade_makes_a_new_revision_at_the_next_clock_and_a_much_later_one_a_gap_row() -> None:
     feed = Feed(now=NOON + 100_000)
     feed.trade("A", 10 * D, 5)

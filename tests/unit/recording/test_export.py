@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from config.sections import Settings
 from manage.commands.record import record
 from manage.commands.replay import replay
+from manage.exits import CliError
 from pipeline_orchestrator.flow.recording import RecordingError, RecordingWriter, about, read_recording
 from pipeline_orchestrator.flow.spool_format import (
     Frame,
@@ -291,6 +292,19 @@ def test_a_file_is_not_replaced_unless_told_and_nothing_is_left_of_a_failed_run(
     assert run("--state-dir", recorded, "-o", target, "--overwrite")[0] == 0 and len(frames_in(target)) > 100
     code, document, _ = run("--state-dir", tmp_path / "none", "-o", tmp_path / "y.rec")
     assert code != 0 and "no spool in" in str(document["error"])
+
+
+def test_a_place_where_no_file_can_be_written_is_named_with_the_next_step(recorded: Path, tmp_path: Path) -> None:
+    places = [(tmp_path / "none" / "x.rec", f"no directory {tmp_path / 'none'}", 2, f"mkdir -p {tmp_path / 'none'}")]
+    if Path("/proc/self").is_dir():
+        places.append((Path("/proc/self/x.rec"), "/proc/self/x.rec cannot be written: ", 1, "-o FILE"))
+    for target, said, code, step in places:
+        for source in (["--state-dir", recorded], ["--import", f"level1={__file__}"]):
+            result = CliRunner().invoke(record, [*map(str, source), "-o", str(target)], standalone_mode=False)
+            error = result.exception
+            assert isinstance(error, CliError), result.output
+            assert str(error).startswith(said) and ".part" not in str(error)
+            assert (error.exit_code, step in error.next_step) == (code, True)
 
 
 @SLOW

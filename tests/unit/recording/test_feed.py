@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,15 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zstandard
 
+from infrastructure.simulator import check_files
 from infrastructure.simulator.config import SimulatorConfig
 from infrastructure.simulator.pace import ConfigError
 from infrastructure.simulator.recorded_lines import line_table, symbols_in
 from infrastructure.simulator.recorded_market import RecordedMarket
-from infrastructure.simulator.recording_file import Piece, RecordingError, is_recording, pieces
+from infrastructure.simulator.recording_file import Piece, missing, pieces
+from infrastructure.simulator.recording_sources import RecordingError, is_recording, sources
 from infrastructure.simulator.server import Simulator
+from manage.replay_feed import replayed
 from pipeline_orchestrator.flow.recording import RecordingWriter
-from pipeline_orchestrator.flow.spool_format import Frame, iter_frames
+from pipeline_orchestrator.flow.spool_format import Frame, decode_header, iter_frames, list_segments
 from pipeline_orchestrator.ingestion.spool_export import Span, export, spools
 from pipeline_orchestrator.market.events import PORTS
 from tests.unit.ingestion.harness import Running
@@ -233,3 +238,67 @@ def test_unknown_receipts_do_not_hold_up_a_replay(tmp_path: Path, monkeypatch: p
     market.start(0)
     market.advance(0, True)
     assert market.lines >= sum(piece.raw.count(b"\n") for piece in unknown)
+
+
+@pytest.mark.parametrize("below", ["spool", "spool/0", "spool/1"])
+def test_a_spool_is_played_as_its_recording_is(tmp_path: Path, below: str) -> None:
+    life(tmp_path / "state", 0, 0, 20)
+    life(tmp_path / "state", 0, 40, 5)
+    life(tmp_path / "state", 1, 5, 20)
+    kept = tmp_path / "state" / "spool" / "0"
+    for path in list(list_segments(kept).values())[:3]:
+        path.with_name(path.name + ".zst").write_bytes(zstandard.compress(path.read_bytes()))
+        path.unlink()
+    chosen = tmp_path / "state" / below
+    state = tmp_path / "state"
+    if below != "spool":
+        state = tmp_path / "one"
+        shutil.copytree(chosen, state / below)
+    recording = exported(state, tmp_path / "x.rec")
+    assert is_recording(chosen) and missing(chosen) == []
+    assert list(pieces(chosen)) == list(pieces(recording)) != []
+    market, same = (RecordedMarket(path, speed=None) for path in (chosen, recording))
+    assert market.names.symbols == same.names.symbols and market.recorded_lines == same.recorded_lines
+
+
+def test_of_a_spool_that_grows_only_what_was_there_is_played(tmp_path: Path) -> None:
+    life(tmp_path / "state", 0, 0, 5)
+    listed = sources(tmp_path / "state" / "spool")
+    before = list(pieces(listed))
+    newest = listed.parts[-1].path
+    whole = newest.read_bytes()
+    newest.write_bytes(whole + whole[-50:] + b"a frame that is being written")
+    life(tmp_path / "state", 0, 10, 5)
+    oldest = listed.parts[0].path
+    oldest.with_name(oldest.name + ".zst").write_bytes(zstandard.compress(oldest.read_bytes()))
+    oldest.unlink()
+    assert list(pieces(listed)) == before, "compressed meanwhile, and not a line more"
+    oldest.with_name(oldest.name + ".zst").unlink()
+    with pytest.raises(RecordingError, match="is gone: record the spool first"):
+        list(pieces(listed))
+
+
+def test_what_a_spool_or_recording_lacks_is_named_and_the_rest_is_played(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    life(tmp_path / "state", 0, 0, 30)
+    segments = list_segments(tmp_path / "state" / "spool" / "0")
+    gone, after = (decode_header(segments[number].read_bytes()) for number in (2, 4))
+    assert gone and after
+    for number in (2, 3):
+        segments[number].unlink()
+    exported(tmp_path / "state", tmp_path / "x.rec")
+    wanted = f"instance 0: from 0:{gone.epoch}:{gone.next_seq} up to before 0:{after.epoch}:{after.next_seq}"
+    for path in (tmp_path / "state" / "spool", tmp_path / "x.rec"):
+        assert missing(path) == [wanted]
+        assert check_files.main([str(path)]) == 0
+        assert capsys.readouterr() == ("MSFT\n", wanted + "\n")
+    notes: list[str] = []
+    assert replayed(str(tmp_path / "x.rec"), "1x", note=notes.append)["symbols"] == ["MSFT"]
+    assert notes == [f"! {tmp_path / 'x.rec'}: missing: {wanted}"]
+
+
+def test_a_directory_without_a_segment_is_no_spool(tmp_path: Path) -> None:
+    (tmp_path / "spool" / "0").mkdir(parents=True)
+    with pytest.raises(RecordingError, match="holds no segment of a spool"):
+        sources(tmp_path / "spool")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from manage.commands.record import record
 from manage.commands.replay import replay
+from manage.exits import CliError
 from pipeline_orchestrator.flow.recording import about, read_recording
 from pipeline_orchestrator.flow.spool_format import Frame
 from pipeline_orchestrator.ingestion.line_scan import MAX_LINE
@@ -28,7 +30,7 @@ LEVEL1 = (
 )
 LEVEL2 = (
     b"O\nT,20210604 12:00:01\n8,MSFT,B,250.0,7,1,4,12:00:01.6,2021-06-04,\n"
-    b"T,20210604 12:00:02\n8,MSFT,A,251.0,7,1,4,12:00:02.6,2021-06-04,"
+    b"T,20210604 12:00:02\n8,MSFT,A,251.0,7,1,4,12:00:02.6,2021-06-04,\n"
 )
 
 
@@ -114,16 +116,29 @@ def test_every_byte_of_every_port_is_there_in_its_order(
     assert document["lines"] == sum(raw.count(b"\n") for raw in dumps.values())
 
 
-def test_a_line_too_long_and_a_last_one_without_an_end_are_kept(tmp_path: Path) -> None:
+def test_of_a_line_too_long_the_head_is_kept_and_that_is_said(tmp_path: Path) -> None:
     long = b"Q," + b"x" * (2 * MAX_LINE)
-    _, _, frames = dumped(tmp_path, level1=b"T,20210604 12:00:00\n" + long + b"\nT,20210604 12:00:05\nQ,A,1")
+    _, document, frames = dumped(tmp_path, level1=b"T,20210604 12:00:00\n" + long + b"\nT,20210604 12:00:05\n" + long)
     assert [(frame.oversize, frame.raw[:3], frame.count) for frame in frames[1:]] == [
         (False, b"T,2", 1),
         (True, b"Q,x", 1),
         (False, b"T,2", 1),
-        (False, b"Q,A", 1),
+        (True, b"Q,x", 1),
     ]
     assert [frame.recv_us - NOON_US for frame in frames[1:]] == [0, 0, 5_000_000, 5_000_000]
+    assert document["oversize_lines"] == {"level1": 2} and document["without_line_end"] == {}
+
+
+def test_a_last_line_without_an_end_may_be_cut_and_is_left_out_and_told(tmp_path: Path) -> None:
+    cut = b"8,MSFT,B,250.0,1"  # was 8,MSFT,B,250.0,1983,...
+    path = tmp_path / "l2.txt"
+    path.write_bytes(b"T,20210604 12:00:00\n" + cut)
+    result = CliRunner().invoke(record, ["--import", f"level2={path}", "-o", str(tmp_path / "y.rec"), "--json"])
+    document = json.loads(result.stdout)
+    assert document["lines_of"] == {"level2": 1} and document["without_line_end"] == {"level2": cut.decode()}
+    assert "level2: the last line has no line end and may be cut: left out: 8,MSFT,B,250.0,1 " in result.stderr
+    kept = [item for item in read_recording(tmp_path / "y.rec") if isinstance(item, Frame)]
+    assert not any(cut in frame.raw for frame in kept)
 
 
 @pytest.mark.parametrize(
@@ -146,9 +161,9 @@ def test_recorded_lines_of_real_feeds_are_imported_whole(reference: Path, tmp_pa
         pytest.skip(f"no recorded lines in {reference / 'fixtures' / 'iqfeed'}")
     for path in fixtures:
         port = {"l1": "level1", "l2": "level2"}[path.name[:2]]
-        raw = path.read_bytes()
+        raw = path.read_bytes().rstrip(b"\n") + b"\n"
         _, document, frames = dumped(tmp_path, **{port: raw})
-        assert b"".join(frame.raw for frame in frames if frame.port).rstrip(b"\n") == raw.rstrip(b"\n"), path.name
+        assert b"".join(frame.raw for frame in frames if frame.port) == raw, path.name
         told = about(tmp_path / "x.rec")
         assert told is not None and told["sources"] == [{"port": port, "file": f"{port}.txt", "bytes": len(raw)}]
         result = CliRunner().invoke(
@@ -158,3 +173,44 @@ def test_recorded_lines_of_real_feeds_are_imported_whole(reference: Path, tmp_pa
         replayed = json.loads(result.stdout)
         two = sum(line.startswith((b"Z,", b"2,")) for line in raw.splitlines())  # both sides of a book in one line
         assert replayed["events"] + replayed["refused_lines"] == document["lines"] + document["facts"] + two, path.name
+
+
+def test_lines_that_cannot_be_read_are_counted_and_a_file_of_another_kind_is_told(tmp_path: Path) -> None:
+    good = tmp_path / "l1.txt"
+    good.write_bytes(b"T,20210604 12:00:00\nnonsense\n\x00\xff\r\nQ,A,1,\nlast\n")
+    packed = tmp_path / "l2.gz"
+    packed.write_bytes(gzip.compress(b"T,20210604 12:00:00\r\n" * 50) + b"\n")
+    out = ["-o", str(tmp_path / "x.rec"), "--json"]
+    result = CliRunner().invoke(record, ["--import", f"level1={good}", "--import", f"level2={packed}", *out])
+    document = json.loads(result.stdout)
+    assert document["refused_lines"]["level1"] == 4 and document["lines_of"]["level1"] == 5
+    assert "level1: 4 of 5 lines cannot be read; they stay in and become dead letters" in result.stderr
+    assert document["refused_lines"]["level2"] == document["lines_of"]["level2"] > 0
+    assert "lines can be read: is it the other port's, or packed?" in result.stderr
+    good.write_bytes(b"")
+    result = CliRunner().invoke(record, ["--import", f"level1={good}", *out, "--overwrite"])
+    assert isinstance(result.exception, CliError) and str(result.exception) == f"no line in {good}"
+
+
+def test_a_dump_of_the_wrong_port_is_told_though_its_clock_can_be_read(tmp_path: Path) -> None:
+    clock, quote = b"T,20210604 12:00:00\n", b"Q,MSFT,250.1,10,12:00:00.2,5,10,250,1,251,1,,,,,C,01,\n"
+    path = tmp_path / "l1.txt"
+
+    def said(raw: bytes) -> tuple[int, str]:
+        path.write_bytes(raw)
+        words = ["--import", f"level2={path}", "-o", str(tmp_path / "x.rec"), "--overwrite"]
+        result = CliRunner().invoke(record, words, standalone_mode=False)
+        return result.return_value, result.stderr
+
+    code, text = said(clock + 9 * quote)
+    assert code == 0 and "level2: 9 of 10 lines cannot be read: is it the other port's, or packed?" in text
+    code, text = said(2 * clock + 9 * quote)
+    assert code == 0 and "9 of 11 lines cannot be read" in text and "other port" not in text
+
+
+@pytest.mark.parametrize("raw", [b"\n\n", gzip.compress(b"T,20210604 12:00:00\r\n" * 50) + b"\n"])
+def test_a_file_of_which_no_line_can_be_read_ends_with_exit_code_1(tmp_path: Path, raw: bytes) -> None:
+    code, document, frames = dumped(tmp_path, level1=raw, level2=LEVEL2)
+    assert code == 1 and document["refused_lines"]["level1"] == document["lines_of"]["level1"] > 0
+    assert b"".join(frame.raw for frame in frames if PORTS[frame.port] == "level1") == raw, "all of it is in"
+    assert dumped(tmp_path, level2=LEVEL2)[0] == 0

@@ -37,3 +37,14 @@ def test_what_cannot_be_replayed_is_one_line(tmp_path: Path, capsys: pytest.Capt
         assert main([str(file)]) == REFUSED
         heard = capsys.readouterr().err
         assert heard.startswith(said) and heard.count("\n") == 1, heard
+
+
+def test_an_order_at_two_prices_is_found_before_a_replay_by_order_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = ("34200.2,1,10,5,990000,1", ROW[1])
+    twice = str(pair(tmp_path, "EEE_2012-06-21_34200000_57600000", [ROW, again]))
+    assert main(["--depth", "levels", twice]) == 0, "of price levels it can be played"
+    assert main(["--depth", "orders", twice]) == REFUSED
+    said = capsys.readouterr().err
+    assert "message 2 has order 10 at another price or side than an earlier one" in said and said.count("\n") == 1

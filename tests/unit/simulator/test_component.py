@@ -85,7 +85,7 @@ async def test_the_component_answers_lookups_as_configured_and_reports_its_histo
         lines: list[bytes] = []
         while not lines or not lines[-1].startswith(b"C,!ENDMSG!"):
             lines.append(await reader.readline())
-    assert [line[:4] for line in lines[1:5]] == [b"A,LH", b"A,!E", b"B,LH", b"C,LM"]
+    assert [line[:4] for line in lines[1:5]] == [b"A,LH", b"A,!E", b"B,LH", b"C,LS"]
     ctx.drain.set()
     await asyncio.wait_for(running, 20)
     writer.close()

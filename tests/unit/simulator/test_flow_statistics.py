@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import statistics
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +35,7 @@ def flow(**changed: object) -> FlowSample:
         "symbol": "A", "seconds": 4,
         "books": np.array([[100.0, 300, 10, 50], [100, 400, 20, 60], [0, 0, 0, 0], [200, 300, 30, 90]]),
         "depth_times": np.array([10, 11, 12, 50, 130], dtype=np.int64),
-        "trade_times": np.array([5, 6, 90], dtype=np.int64),
+        "trade_moments": np.array([5, 5, 90], dtype=np.int64),
         "trade_sizes": np.array([100, 50, 300], dtype=np.int64),
         "signs": np.array([1, 1, -1], dtype=np.int64),
         "level_sets": 4, "level_deletes": 1, "quotes": 2, "corrections": 0,
@@ -60,16 +62,58 @@ def test_figures_of_a_flow_small_enough_to_compute_by_hand() -> None:
 def test_nothing_at_all_gives_unknown_and_never_zero() -> None:
     empty = np.zeros(0, dtype=np.int64)
     nothing = flow(
-        seconds=0, books=np.zeros((0, 4)), depth_times=empty, trade_times=empty, trade_sizes=empty, signs=empty,
+        seconds=0, books=np.zeros((0, 4)), depth_times=empty, trade_moments=empty, trade_sizes=empty, signs=empty,
         level_sets=0, level_deletes=0, quotes=0,
     )  # fmt: skip
     assert {figure.value for figure in figures(nothing).values()} == {None}
 
 
 def test_trades_of_one_side_at_one_moment_are_one_order() -> None:
-    times = np.array([1, 2, 3, 10, 11, 12], dtype=np.int64)
-    signs = np.array([1, 1, -1, -1, -1, 1], dtype=np.int64)
-    assert order_signs(times, signs).tolist() == [1, -1, -1, 1]
+    moments = np.array([1, 1, 1, 10, 10, 11, 11, 12], dtype=np.int64)
+    signs = np.array([1, 1, -1, -1, -1, 1, 1, 1], dtype=np.int64)
+    assert order_signs(moments, signs).tolist() == [1, -1, -1, 1, 1]
+
+
+def test_executions_of_one_recorded_moment_are_one_order_though_the_replay_raises_their_stamps(tmp_path: Path) -> None:
+    """Each takes a level, so a quote stands between any two: stamps of the replay are two microseconds apart."""
+    message = tmp_path / "ABC_2024-03-07_message_5.csv"
+    bids = [(1_000_000 - 100 * n, 10) for n in range(5)]
+    asks = [(1_000_100 + 100 * n, 10) for n in range(12)]
+    rows, books = ["34200.000000000,1,99,10,999600,1"], [asks[:5]]
+    at = 34200.25
+    for first, moment in ((0, at), (3, at), (6, at + 0.00000001), (7, at + 0.5)):  # two at one moment make one of six
+        for n in range(first, {0: 3, 3: 6, 6: 7, 7: 8}[first]):
+            rows.append(f"{moment:.9f},4,{n + 1},10,{asks[n][0]},-1")
+            books.append(asks[n + 1 : n + 6])
+    message.write_text("".join(row + "\n" for row in rows))
+    pairs = [[(*ask, *bid) for ask, bid in zip(shown, bids, strict=False)] for shown in books]
+    pairs = [row + [(9_999_999_999, 0, *bids[n]) for n in range(len(row), 5)] for row in pairs]
+    book = message.with_name("ABC_2024-03-07_orderbook_5.csv")
+    book.write_text("".join(",".join(str(v) for level in row for v in level) + "\n" for row in pairs))
+    found = sample(ReplayMarket([load(message)], speed=None), 2)
+    assert found.trade_sizes.size == 8 and found.quotes == 8
+    named = figures(found)
+    assert named["sign_autocorrelation_1"].n == 3, "six at one nanosecond, one ten nanoseconds later, one by itself"
+    assert named["arrival_median"] == Figure(500_000.0, 1, "us"), "levels gone in one microsecond are one act"
+
+
+def test_each_trade_of_a_generated_market_is_an_order_of_its_own() -> None:
+    document = {"phases": [{"rate": 5000, "trades": 0.5, "burstiness": 0.9}]}
+    found = sample(ScenarioMarket(parse(document, "f"), ("AAPL",), seed=3), 3)
+    assert figures(found)["sign_autocorrelation_1"].n == found.trade_sizes.size > 100
+
+
+def test_a_scenario_without_a_start_is_described_the_same_at_any_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its market begins now when it is served; the figures of a seed must not depend on that."""
+    documents = []
+    for now in (1_700_000_000_900_000, 1_700_000_123_400_000):
+        monkeypatch.setattr("infrastructure.simulator.scenario_market.utc_us", lambda now=now: now)
+        documents.append(describe(SimulatorConfig(symbols=("AAPL", "MSFT"), scenario="calm", seed=7), None, 20))
+    assert documents[0] == documents[1]
+    other = describe(SimulatorConfig(symbols=("AAPL", "MSFT"), scenario="calm", seed=8), None, 20)
+    assert other["generated"]["figures"] != documents[0]["generated"]["figures"]
+    rate = documents[0]["generated"]["figures"]["lines_per_second"]
+    assert documents[0]["generated"]["market_seconds"] == 20 and rate["value"] == rate["n"] / 20
 
 
 def test_autocorrelation_is_the_textbook_sum() -> None:
@@ -189,6 +233,40 @@ def test_a_recorded_day_stands_beside_the_generated_one_with_its_own_figures() -
     shown = text(document)
     assert "figures differ: " in shown and "spread_median" in shown and "do not make a generated market real" in shown
     assert document["comparison"]["spread_median"]["differs"] is True
+
+
+@vendor
+def test_order_signs_and_arrivals_of_the_vendors_day_are_those_of_its_files() -> None:
+    """Ten minutes, against plain arithmetic on the two files: no stamp of the replay has a part in it."""
+    rows = [line.split(",") for line in gzip.decompress(MESSAGES.read_bytes()).decode().splitlines()]
+    book = MESSAGES.with_name(MESSAGES.name.replace("message", "orderbook"))
+    levels = [line.split(",") for line in gzip.decompress(book.read_bytes()).decode().splitlines()]
+    moments = [int(Decimal(row[0]) * 10**9) for row in rows]
+    last = sum(moment < 34800 * 10**9 for moment in moments)
+    signs: list[int] = []
+    before = None
+    for i in range(last):
+        if rows[i][1] in ("4", "5"):
+            now = (moments[i], -int(rows[i][5]))
+            signs += [now[1]] if now != before else []
+            before = now
+    acts: list[int] = []
+    previous = -9
+    for i in range(1, last):
+        if levels[i] != levels[i - 1]:
+            acts += [moments[i] // 1000] if moments[i] // 1000 - previous > 1 else []
+            previous = moments[i] // 1000
+    gaps = np.diff(acts)
+    found = figures(sample(ReplayMarket([load(MESSAGES)], speed=None), 600))
+    mean = sum(signs) / len(signs)
+    power = sum((sign - mean) ** 2 for sign in signs)
+    for lag in (1, 5, 20):
+        top = sum((a - mean) * (b - mean) for a, b in zip(signs, signs[lag:], strict=False))
+        figure = found[f"sign_autocorrelation_{lag}"]
+        assert figure.n == len(signs) == 330 and figure.value == pytest.approx(top / power)
+    assert round(found["sign_autocorrelation_5"].value or 0, 3) == 0.215
+    assert found["arrival_median"].n == len(gaps) and found["arrival_median"].value == np.median(gaps)
+    assert found["arrival_cv"].value == pytest.approx(gaps.std(ddof=1) / gaps.mean())
 
 
 def _is_trade(line: str) -> bool:

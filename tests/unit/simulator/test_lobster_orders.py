@@ -84,6 +84,48 @@ def test_orders_sum_to_the_vendors_book_after_every_message() -> None:
 
 
 @vendor
+def test_what_the_file_adds_stands_as_added_and_no_level_ever_holds_more_than_before_or_after() -> None:
+    with gzip.open(MESSAGES, "rt") as messages, gzip.open(BOOKS, "rt") as books:
+        rows = [line.split(",") for line in messages]
+        levels = [levels_of(line) for line in books]
+    held, sums = Book(), Counter[tuple[str, int]]()
+    replaced, above, row = 0, 0, 1
+
+    def after(row: int) -> bool:
+        """Whether the order that this row adds is not in the book as added, though its level is shown."""
+        _, kind, order, size, price, direction = rows[row - 1]
+        place = ("B" if int(direction) == 1 else "A", int(price))
+        shown = kind == "1" and levels[row - 1].get(place, 0) >= int(size)
+        return shown and held.held.get(int(order), ("", 0, 0))[2] != int(size)
+
+    for line in replay_lines([MESSAGES], depth="orders"):
+        while line.src_row > row:
+            replaced += after(row)
+            row += 1
+        if line.port != "level2" or line.raw[:1] not in (b"3", b"4", b"5", b"6"):
+            continue
+        order = int(line.raw.split(b",")[2])
+        if order in held.held:
+            side, price, size = held.held[order]
+            sums[side, price] -= size
+        held.take(line.raw.decode())
+        if order in held.held:
+            side, price, size = held.held[order]
+            sums[side, price] += size
+            if line.src_row > 1:
+                most = max(levels[at].get((side, price), 0) for at in (line.src_row - 1, line.src_row - 2))
+                above += sums[side, price] > most
+    replaced += after(row)
+    assert (replaced, above) == (0, 0)
+
+
+def levels_of(text: str) -> dict[tuple[str, int], int]:
+    """(side, price) -> size of a row of a vendor's file."""
+    row = [int(number) for number in text.split(",")]
+    return {("AB"[at // 2 % 2], row[at]): row[at + 1] for at in range(0, len(row), 2) if row[at + 1] > 0}
+
+
+@vendor
 def test_only_ids_without_an_add_and_rest_orders_are_marked() -> None:
     with gzip.open(MESSAGES, "rt") as file:
         rows = [line.split(",") for line in file]

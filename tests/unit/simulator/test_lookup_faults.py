@@ -231,3 +231,25 @@ async def test_client_statistics_name_a_lookup_client_as_such() -> None:
         client = await server.connect("admin", "S,CLIENTSTATS ON")
         line = (await client.until(lambda line: line.startswith("S,CLIENTSTATS,3")))[-1]
         assert line.split(",")[4] == "history" and line.split(",")[6:8] == ["", ""]
+
+
+async def test_faults_are_switched_on_and_off_while_the_server_runs() -> None:
+    async with serving(idle()) as server:
+        filled(server)
+        client, admin = await lookup(server), await server.connect("admin")
+
+        async def switch(settings: str) -> str:
+            await admin.say(f"S,SIMULATE LOOKUP,{settings}")
+            return (await admin.until(lambda line: not line.startswith("S,STATS")))[-1]
+
+        assert await switch("error=no_data,every=2,holes=100003-100004") == (
+            "S,SIMULATE LOOKUP,error=no_data,every=2,holes=100003-100004"
+        )
+        assert sizes(await answer(client, "HTX,AAPL,,1")) == [1, 2, 5, 6, 7, 8, 9, 10]
+        assert await answer(client, "HTX,AAPL,,1") == [["E", "!NO_DATA!", ""]]
+        assert (await switch("error=wrong")).startswith("E,error is 'wrong'")
+        assert (await switch("no_such=1")).startswith("E,unknown lookup setting 'no_such'")
+        assert (await switch("history_bytes=1")).startswith("E,history_bytes")
+        await switch("error=,requests_per_second=1")
+        assert len(await answer(client, "HTX,AAPL,,1")) == 8  # what was not named stays
+        assert (await answer(client, "HTX,AAPL,,1"))[0][1] == ERRORS["too_many"]

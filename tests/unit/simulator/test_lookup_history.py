@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from infrastructure.simulator import columns as c
 from infrastructure.simulator import history_trades
+from infrastructure.simulator.corrections import DELETE, INSERT, LIVE, CorrectedTrade, correction
 from infrastructure.simulator.feed import Behaviour
 from infrastructure.simulator.fields import FULL_IDENTITY_FIELDS
 from infrastructure.simulator.generated import GeneratedMarket
@@ -20,7 +22,7 @@ from infrastructure.simulator.market import Market
 from infrastructure.simulator.replay import ReplayMarket
 from infrastructure.simulator.sent_log import read_sent_log
 from tests.unit.simulator.conversation import Server, serving, values
-from tests.unit.simulator.lookup_market import SYMBOLS, answer, lookup, us
+from tests.unit.simulator.lookup_market import SYMBOLS, Trade, answer, idle, lookup, rows_of, us
 from tests.unit.simulator.test_lobster import SIMPLE, pair
 
 
@@ -137,3 +139,46 @@ async def test_a_full_history_drops_the_oldest_and_says_so() -> None:
         kept = [len(await answer(client, f"HTX,{symbol}")) for symbol in SYMBOLS]
         assert sum(kept) == history.trades.capacity < history.trades.taken
         assert history.nbytes <= 30_000
+
+
+async def test_history_is_corrected_as_level1_is_told() -> None:
+    trades = [Trade(us(f"1000{n:02d}"), price=1_000_000 + n * 100, size=n, tick_id=n) for n in range(1, 6)]
+    async with serving(idle()) as server:
+        history = server.simulator.feed.history
+        history.take(rows_of(trades))
+        client = await lookup(server)
+        before = await answer(client, "HTX,AAPL,,1")
+
+        def told(letter: str, **values: Any) -> None:
+            named = {"time_us": trades[2].at, "price": 0, "size": 0, "tick_id": 3, "center": 11} | values
+            trade = CorrectedTrade(symbol="AAPL", conditions=1, basis=c.HAS_LAST, **named)
+            history.correct(correction(0, letter, trade, LIVE))
+
+        for wrong in ({"tick_id": 9}, {"center": 5}, {"time_us": trades[2].at + 1}):
+            told(DELETE, **wrong)
+        assert await answer(client, "HTX,AAPL,,1") == before
+        told(DELETE)
+        assert await answer(client, "HTX,AAPL,,1") == before[:2] + before[3:]  # other total volumes stay
+        assert [row[0][-8:] for row in await answer(client, "HIX,AAPL,1,,1")] == [f"10:00:0{n}" for n in (1, 2, 4, 5)]
+        told(INSERT, price=1_230_000, size=40, tick_id=1_000_000_001)
+        rows = await answer(client, "HTX,AAPL,,1")
+        assert rows[:2] + rows[3:] == before[:2] + before[3:]
+        assert rows[2] == [
+            "2024-03-06 10:00:03.000000", "123.0000", "40", "3", "0.0000", "0.0000", "1000000001", "C", "11",
+            before[0][9], "0", "6",
+        ]  # fmt: skip
+        assert (await answer(client, "HIX,AAPL,1,,1"))[2][1:] == ["123.0000"] * 4 + ["3", "40", "0"]
+        told(DELETE, tick_id=1_000_000_001)  # an inserted trade can be corrected too
+        assert await answer(client, "HTX,AAPL,,1") == before[:2] + before[3:]
+        assert (await answer(client, "HDX,AAPL"))[0][5] == "15"  # daily bars count what came live
+
+
+async def test_a_market_that_corrects_its_trades_corrects_its_history() -> None:
+    market = GeneratedMarket(SYMBOLS, rate=4000, seed=1)
+    async with serving(market, behaviour=Behaviour(corrections=0.2)) as server:
+        level1 = await server.level1("wAAPL")
+        fields = (await level1.until("C,AAPL,X"))[-1].split(",")
+        tick, center = int(fields[8]), fields[10]
+        kept = {(int(row[6]), row[8]) for row in await answer(await lookup(server), "HTX,AAPL,,1")}
+        assert (tick, center) not in kept
+        assert {number for number, where in kept if where == center} & set(range(tick - 20, tick + 20))

@@ -7,7 +7,9 @@ from datetime import date, timedelta
 import pytest
 
 from infrastructure.simulator.feed import Behaviour
+from infrastructure.simulator.generated import GeneratedMarket
 from infrastructure.simulator.lookup_behaviour import ERRORS, LookupBehaviour
+from pipeline_orchestrator.market.fundamentals import parse_fundamental
 from tests.unit.simulator.conversation import serving
 from tests.unit.simulator.lookup_market import DAY, Trade, answer, idle, lookup, rows_of, sizes, us
 
@@ -186,9 +188,10 @@ async def test_tables_and_search_name_what_the_simulator_uses() -> None:
         client = await lookup(server)
         for command, known in (("SLM", "11"), ("STC", "135"), ("SST", "1"), ("SSC", "7372"), ("SNC", "334111")):
             rows = await answer(client, f"{command},T1", "T1")
-            assert all(row[0] == "LM" for row in rows) and known in [row[1] for row in rows]
+            assert all(row[0] == "LS" for row in rows) and known in [row[1] for row in rows]
         markets = await answer(client, "SLM")
-        assert ["LM", "5", "NASDAQ", "Nasdaq stock market", "5", "NASDAQ"] in markets
+        assert ["LS", "5", "NASDAQ", "Nasdaq stock market", "5", "NASDAQ"] in markets
+        assert {len(row) for row in markets} == {6}  # clients cut at every comma
         found = await answer(client, "SBF,s,ap,t,1 2,E", "E")
         assert found == [["LS", "AAPL", "5", "1", "AAPL SIMULATED", " INC"]]
         assert [row[1] for row in await answer(client, "SBF,d,sim,e,5,7", "7")] == ["AAPL", "MSFT"]
@@ -196,3 +199,50 @@ async def test_tables_and_search_name_what_the_simulator_uses() -> None:
         old = await lookup(server, protocol="6.0")
         assert (await answer(old, "SST,1", "1"))[0] == ["1", "EQUITY", "Stock"]
         assert (await answer(old, "SBF,s,msft,,,1", "1")) == [["MSFT", "5", "1", "MSFT SIMULATED", " INC"]]
+
+
+async def test_symbols_are_found_by_their_industry() -> None:
+    async with serving(idle()) as server:
+        client = await lookup(server)
+        for command, code in (("SBS", "7372"), ("SBN", "513210")):
+            for asked in (code, code[:2]):
+                found = await answer(client, f"{command},{asked},R", "R")
+                assert [row[:5] for row in found] == [["LS", code, name, "5", "1"] for name in ("AAPL", "MSFT")]
+            assert await answer(client, f"{command},99") == [["E", "!NO_DATA!", ""]]
+            for wrong in ("7", "", "7x"):
+                assert (await answer(client, f"{command},{wrong},R", "R"))[0][1] == "!SYNTAX_ERROR!"
+        old = await lookup(server, protocol="6.1")
+        assert (await answer(old, "SBS,73,1", "1"))[0][:2] == ["7372", "AAPL"]
+
+
+async def test_without_the_upstream_link_requests_are_refused_and_afterwards_answered() -> None:
+    async with serving(idle()) as server:
+        server.simulator.feed.history.take(rows_of(TEN))
+        client = await lookup(server)
+        server.simulator.feed.set_upstream(False)
+        for command in ("HTX,AAPL,,1,R", "HIX,AAPL,60,,1,R", "HDX,AAPL,,1,R"):
+            assert await answer(client, command, "R") == [["E", "Could not connect to History socket."]]
+        for command in ("SLM,R", "SBF,s,aa,,,R", "SBS,73,R"):
+            assert await answer(client, command, "R") == [["E", "Could not connect to SymbolLookup socket."]]
+        server.simulator.feed.set_upstream(True)
+        assert len(await answer(client, "HTX,AAPL,,1,R", "R")) == len(TEN)
+    behaviour = Behaviour(lookup=LookupBehaviour(needs_upstream=False))
+    async with serving(idle(), behaviour=behaviour) as server:
+        server.simulator.feed.history.take(rows_of(TEN))
+        client = await lookup(server)
+        server.simulator.feed.set_upstream(False)
+        assert len(await answer(client, "HTX,AAPL,,1,R", "R")) == len(TEN)
+
+
+async def test_a_future_is_one_in_searches_tables_and_fundamentals() -> None:
+    market = GeneratedMarket(("AAPL", "@ESZ26"), rate=0, seed=1)
+    async with serving(market) as server:
+        client = await lookup(server)
+        assert await answer(client, "SBF,s,A,t,8,R", "R") == [["E", "!NO_DATA!", ""]]
+        assert [row[1:4] for row in await answer(client, "SBF,d,SIM,t,8,R", "R")] == [["@ESZ26", "34", "8"]]
+        assert [row[1:4] for row in await answer(client, "SBF,d,SIM,e,5,R", "R")] == [["AAPL", "5", "1"]]
+        assert [row[2] for row in await answer(client, "SBS,7372,R", "R")] == ["AAPL"]
+        assert "34" in [row[1] for row in await answer(client, "SLM,R", "R")]
+        level1 = await server.level1("w@ESZ26")
+        said = parse_fundamental((await level1.until("F,"))[-1]).values
+        assert (said["security_type"], said["listed_market"]) == (8, 34)

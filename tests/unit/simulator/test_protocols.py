@@ -9,6 +9,7 @@ import pytest
 
 from infrastructure.simulator.feed import PROTOCOLS, Behaviour
 from infrastructure.simulator.fields import FIELDS, of_protocol
+from infrastructure.simulator.fundamentals import field_names
 from infrastructure.simulator.generated import GeneratedMarket
 from infrastructure.simulator.two_sided import LEVELS
 from manage.commands.simulate import simulate
@@ -16,10 +17,12 @@ from pipeline_orchestrator.flow.spool_format import Frame
 from pipeline_orchestrator.ingestion.dialects import DIALECTS
 from pipeline_orchestrator.ingestion.line_parser import LineParser
 from pipeline_orchestrator.market.events import PORT
+from pipeline_orchestrator.market.fundamentals import parse_fundamental
 from tests.unit.ingestion.harness import Running
 from tests.unit.simulator.conversation import serving
 from tests.unit.simulator.market_reading import books_of
 
+FIXTURES = Path(__file__).parents[4] / "shared" / "fixtures" / "iqfeed"
 Sides = dict[tuple[str, str], dict[str, tuple[int, int]]]
 
 
@@ -164,3 +167,29 @@ def _lines(rows: list[dict[str, object]]) -> int:
 def _own(row: dict[str, object]) -> bool:
     raw = row["raw"]
     return isinstance(raw, bytes) and raw.startswith(b"{")
+
+
+@pytest.mark.parametrize("version", PROTOCOLS)
+async def test_fundamentals_stand_where_the_version_has_them(version: str) -> None:
+    """The format code, a small number, tells the two forms apart: field 30 since 6.1, field 39 before."""
+    async with serving(idle()) as server:
+        client = await server.connect("level1", f"S,SET PROTOCOL,{version}")
+        await client.say("S,REQUEST FUNDAMENTAL FIELDNAMES", "wAAPL")
+        names = (await client.until("S,FUNDAMENTAL FIELDNAMES"))[-1].split(",")[1:]
+        fields = (await client.until("F,"))[-1].split(",")
+        place = 30 if version >= "6.1" else 39
+        assert (names[place], fields[place]) == ("Format Code", "14")
+        assert names.count("(Reserved)") == (0 if version >= "6.1" else 9)
+        assert len(fields) == len(names) + 1 == 59  # the letter, and behind the last comma
+        found = parse_fundamental(",".join(fields), version)
+        assert found == parse_fundamental(",".join(fields))  # told apart without the version too
+        assert found.unreadable == () and found.values["precision"] == 4
+        assert found.values["company_name"] == found.symbol == "AAPL"
+
+
+@pytest.mark.skipif(not FIXTURES.is_dir(), reason=f"recorded lines are not at {FIXTURES}")
+def test_older_fundamentals_leave_the_places_empty_that_recorded_ones_do() -> None:
+    recorded = (FIXTURES / "l1_fundamental_msft_60_61.txt").read_text().splitlines()[1].split(",")
+    for place, name in enumerate(field_names("6.0"), 1):
+        assert name != "(Reserved)" or recorded[place] == ""
+    assert len(recorded) == len(field_names("6.0")) + 2

@@ -31,7 +31,7 @@ def test_a_file_is_read_with_its_own_values_and_defaults_for_the_rest(tmp_path: 
     assert scenario.seconds == 92
     assert scenario.phases[0].rate == 50 and scenario.phases[0].halt == ("AAPL",)
     assert scenario.phases[1].rate == 1000 and scenario.start is None
-    assert scenario.halted(scenario.phases[0], ("MSFT", "AAPL")) == {1}
+    assert scenario.halts(("MSFT", "AAPL")) == [{1}, set()]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_file_is_read_with_its_own_values_and_defaults_for_the_rest(tmp_path: 
     [
         ([], "f.json: must be an object with title, start, phases"),
         ({"phases": []}, "f.json: phases: must be a list of at least one phase"),
-        ({"phase": [{}]}, "f.json: phase: unknown key; .*did you mean 'phases'"),
+        ({"phase": [{}]}, r"f.json: 2 faults:\n  phase: unknown key; .*did you mean 'phases'"),
         ({"phases": [{}], "title": 3}, "f.json: title: must be text"),
         ({"phases": [{"volatilty": 3}]}, r"f.json: phases\[0\].volatilty: unknown key; .*did you mean 'volatility'"),
         ({"phases": [{"rate": -1}]}, r"f.json: phases\[0\].rate: -1 must be a number from 0 to 1e\+06"),
@@ -72,6 +72,55 @@ def test_a_file_that_is_no_json_names_its_line(tmp_path: Path) -> None:
     path.write_text('{"phases": [\n{"rate": }]}')
     with pytest.raises(ScenarioError, match=r"broken.json:2:10: not JSON"):
         load(str(path))
+
+
+def test_every_fault_of_a_file_is_named_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "many.json"
+    path.write_text(
+        '{"title": 3, "phases": [{"rate": 1}, {"persistence": 2, "burstiness": 1, "depht": 3, "orders": "x"}, 5]}'
+    )
+    with pytest.raises(ScenarioError) as caught:
+        load(str(path))
+    said = str(caught.value)
+    assert said.count(str(path)) == 1, "the file is named once"
+    for place in (
+        "title: must be text",
+        "phases[0].duration: only the last phase",
+        "phases[1].duration: only the last phase",
+        "phases[1].persistence: 2 must be",
+        "phases[1].burstiness: 1 must be",
+        "phases[1].depht: unknown key",
+        "phases[1].orders: 'x' must be",
+        "phases[2]: must be an object",
+    ):
+        assert said.count(place) == 1, place
+    assert len(said.splitlines()) == 1 + 8
+
+
+def test_a_key_that_stands_twice_is_refused_wherever_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "twice.json"
+    path.write_text('{"title": "a", "title": "b", "phases": [{"rate": 100, "rate": 200}]}')
+    with pytest.raises(ScenarioError) as caught:
+        load(str(path))
+    said = str(caught.value)
+    assert "title: stands there twice" in said and "phases[0].rate: stands there twice" in said
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"phases": [{"rate": ' + "9" * 5000 + "}]}"])
+def test_a_file_that_the_parser_gives_up_on_is_refused_like_any_other(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "deep.json"
+    path.write_text(text)
+    with pytest.raises(ScenarioError, match=r"deep.json: not usable"):
+        load(str(path))
+
+
+def test_more_halted_symbols_than_the_market_has_are_refused() -> None:
+    scenario = parse({"phases": [{"duration": 1, "halt": ["APPL"]}, {"duration": 1, "halt": 3}, {"halt": 2}]}, "f.json")
+    with pytest.raises(ScenarioError) as caught:
+        ScenarioMarket(scenario, ("AAPL", "MSFT"))
+    said = str(caught.value)
+    assert "phases[0].halt: 'APPL' is no symbol of this market" in said
+    assert "phases[1].halt: 3 is more than the 2 symbols of this market" in said and "phases[2]" not in said
 
 
 def test_a_name_that_is_no_scenario_is_told_the_nearest() -> None:

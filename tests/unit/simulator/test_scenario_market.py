@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_bytes_however_the_flow_is_cut(name: str) -
         market = of(name, seed)
         found = []
         for rows in batches(market, 65, step_us):
-            found += [line for _, line in rows.corrections] + [f"clear {symbol}" for symbol in rows.reset]
+            found += [each.line for each in rows.corrections] + [f"clear {symbol}" for symbol in rows.reset]
             found += [line.text for line in rendered(market, rows)]
         return [text for text in found if not text.startswith("T")]
 
@@ -258,7 +258,7 @@ def test_corrections_name_earlier_trades_in_both_layouts() -> None:
     deleted: list[list[str]] = []
     inserted: list[list[str]] = []
     for rows in batches(market, 120):
-        for symbol, line in rows.corrections:
+        for symbol, line, *_ in rows.corrections:
             parts = line.removesuffix(",").split(",")
             assert line.endswith(",") and parts[0] == "C" and parts[1] == SYMBOLS[symbol]
             live = len(parts) == 11

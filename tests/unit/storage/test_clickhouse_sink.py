@@ -18,7 +18,7 @@ from pipeline_orchestrator.storage.clickhouse_table import ClickHouseTable
 from pipeline_orchestrator.storage.tables import TABLES
 from tests.doubles.embedded import EmbeddedClickHouseProcess
 from tests.doubles.market_rows import Log, event, feature
-from tests.doubles.tcp_proxy import CuttingProxy
+from tests.doubles.tcp_proxy import FaultProxy
 
 
 def log_of(rows: int, partitions: Sequence[int] = (0, 1), start: int = 0) -> Log:
@@ -300,8 +300,8 @@ async def test_two_writers_of_one_table_cannot_be_open_at_once(store: Store, sta
 async def test_an_answer_that_never_comes_leaves_every_row_once(
     clickhouse: EmbeddedClickHouseProcess, config: ClickHouseConfig, state_dir: Path, cuts: int
 ) -> None:
-    proxy = CuttingProxy(clickhouse.port)
-    await proxy.start()
+    proxy = FaultProxy(clickhouse.port)
+    proxy.start()
     store = Store(config.model_copy(update={"port": proxy.port}))
     log = log_of(500)
     sink, starts = await opened(store, state_dir, log)
@@ -312,7 +312,7 @@ async def test_an_answer_that_never_comes_leaves_every_row_once(
     assert sink.stats.uncertain >= 1
     assert await stored(store) == list(range(500))
     await sink.close()
-    await proxy.stop()
+    proxy.stop()
 
 
 async def test_features_are_stored_by_identity_of_their_event_and_output_number(store: Store, state_dir: Path) -> None:

@@ -21,6 +21,7 @@ from tests.doubles.embedded import free_port
 from tests.doubles.market_rows import Log, event
 from tests.unit.processing.build import NOON, Feed, one_partition
 
+SECOND = 1_000_000
 NOW_US = NOON + 10_000_000
 
 
@@ -137,3 +138,104 @@ async def test_an_f_line_that_cannot_be_read_is_shown_as_it_came(store: Store, s
     found = await view.look("AAPL")
     assert found is not None
     assert (found["fundamentals"]["values"], found["fundamentals"]["line"]) == (None, raw)
+
+
+async def status_of(store: Store, state_dir: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    await migrate(store)
+    view = await view_of(store, state_dir, [{"kind": "subscribed", "symbol": "AAPL", "price": None}, *rows])
+    found = await view.look("AAPL")
+    assert found is not None
+    status: dict[str, Any] = found["status"]
+    return status
+
+
+def quote(after: int, bid: int | None, ask: int | None, **more: Any) -> dict[str, Any]:
+    values = {"kind": "quote", "symbol": "AAPL", "price": None, "size": None, "basis": None, "source": "L"}
+    sides = {"bid": bid, "bid_size": bid and 1, "ask": ask, "ask_size": ask and 1}
+    return values | sides | {"event_time_us": NOON + after} | more
+
+
+def others(number: int, after: int) -> list[dict[str, Any]]:
+    trade = {"kind": "trade", "symbol": "MSFT", "basis": "C", "source": "L", "event_time_us": NOON + after}
+    return [trade] * number
+
+
+async def test_a_symbol_is_silent_while_others_trade_and_live_where_little_happens(
+    store: Store, state_dir: Path
+) -> None:
+    few = [*others(30, 0), quote(5, 100, 110), *others(19, 20 * SECOND)]
+    quiet = await status_of(store, state_dir, few)
+    assert (quiet["trading"], quiet["quoted"]["sides"]) == ("live", "both")
+    assert (quiet["silence"]["other_trades"], quiet["silence"]["other_symbols"]) == (19, 1)
+
+
+async def test_many_trades_of_others_within_a_moment_make_no_silence(store: Store, state_dir: Path) -> None:
+    status = await status_of(store, state_dir, [quote(5, 100, 110), *others(50, 5 + 9 * SECOND)])
+    assert (status["trading"], status["silence"]["other_trades"], status["silence"]["market_s"]) == ("live", 50, 9)
+
+
+async def test_twenty_trades_of_others_make_a_silence_and_a_summary_does_not_end_it(
+    store: Store, state_dir: Path
+) -> None:
+    restated = quote(12 * SECOND, 100, 110, summary=True)
+    silent = await status_of(store, state_dir, [quote(5, 100, 110), *others(20, 10 * SECOND + 5), restated])
+    assert (silent["trading"], silent["silence"]["other_trades"]) == ("silent", 20)
+
+
+async def test_what_the_feed_says_of_link_account_watch_and_halt(store: Store, state_dir: Path) -> None:
+    rows = [
+        {"kind": "lost", "symbol": None, "port": "level1", "price": None, "raw": b"S,SERVER DISCONNECTED"},
+        {"kind": "connected", "symbol": None, "port": "level1", "price": None, "raw": b"S,SERVER CONNECTED"},
+        other("S,CUST,delayed,1.2.3.4,60005,T,6.2.0.25,0, NASDAQ ,,500,QT_API,,", symbol=None, port="level1"),
+        other("q,AAPL,", port="level2"),
+        {"kind": "trade", "symbol": "AAPL", "basis": "C", "source": "L", "conditions": "0121", "event_time_us": NOON},
+        {"kind": "trade", "symbol": "AAPL", "basis": "C", "source": "L", "conditions": "1201", "event_time_us": NOON},
+        quote(5, None, None),
+    ]
+    status = await status_of(store, state_dir, rows)
+    assert (status["trading"], status["quoted"]["sides"]) == ("not quoted", "no side")
+    assert (status["condition"]["code"], status["condition"]["meaning"]) == (33, "halt")
+    assert (status["link"]["state"], status["link"]["said"]) == ("connected", "S,SERVER CONNECTED")
+    assert status["account"]["service"] == "delayed"
+    assert [(answer["port"], answer["meaning"]) for answer in status["answers"]] == [("level2", "no depth now")]
+    assert status["session"]["calendar"] == "24x7"
+
+
+@pytest.mark.parametrize(
+    ("told", "meanings"),
+    [
+        ("watch2 q watch1", ["no depth now"]),
+        ("watch2 q watch2 watch1", []),
+        ("watch2 q level", []),
+        ("watch2 level q watch1", ["no depth now"]),
+    ],
+)
+async def test_no_depth_is_the_answer_until_depth_comes_or_level2_is_watched_again(
+    store: Store, state_dir: Path, told: str, meanings: list[str]
+) -> None:
+    shapes: dict[str, dict[str, Any]] = {
+        "watch1": {"kind": "subscribed", "symbol": "AAPL", "port": "level1", "price": None},
+        "watch2": {"kind": "subscribed", "symbol": "AAPL", "port": "level2", "price": None},
+        "level": {"kind": "level_set", "symbol": "AAPL", "port": "level2", "source": None, "side": "bid"},
+        "q": other("q,AAPL,", port="level2"),
+    }
+    status = await status_of(store, state_dir, [shapes[name] for name in told.split()])
+    assert [answer["meaning"] for answer in status["answers"]] == meanings
+
+
+async def test_storage_that_is_behind_the_features_makes_no_silence(store: Store, state_dir: Path) -> None:
+    await migrate(store)
+    rows = [{"kind": "subscribed", "symbol": "AAPL", "price": None}, quote(5, 100, 110), *others(20, 20 * SECOND)]
+    view = await view_of(store, state_dir, rows)
+    columns = "src_instance, src_epoch, src_seq, src_idx, src_partition, src_offset, out, symbol, recv_time,"
+    columns += " book_state, book_source, k_log, k_part, k_off, k_idx"
+    values = "0, 1, 9, 0, 0, 9, 0, 'AAPL', fromUnixTimestamp64Micro({us}, 'UTC'), 'valid', 'depth', 'log-1', 0, 9, 0"
+    told = []
+    for us in (NOON + SECOND, NOON + 2 * SECOND):  # of the newest stored line, and of a newer one
+        await store.command(
+            f"INSERT INTO {store.table('features')} ({columns}) SELECT {values.replace('{us}', f'toInt64({us})')}"
+        )
+        found = await view.look("AAPL")
+        assert found is not None
+        told.append(found["status"]["trading"])
+    assert told == ["silent", "unknown"]

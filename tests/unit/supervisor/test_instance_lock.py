@@ -65,7 +65,11 @@ def test_a_released_directory_is_free_again(tmp_path: Path) -> None:
     lock = InstanceLock.acquire(tmp_path)
     lock.release()
     lock.release()
-    InstanceLock.acquire(tmp_path).release()
+    successor = InstanceLock.acquire(tmp_path, config="new")
+    with pytest.raises(AlreadyRunningError) as caught:
+        InstanceLock.acquire(tmp_path)
+    assert caught.value.holder["config"] == "new"
+    successor.release()
 
 
 def test_kill_9_of_the_holder_frees_the_directory(tmp_path: Path) -> None:

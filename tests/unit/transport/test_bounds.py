@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
 import pytest
 
 from config.paths import PROJECT_ROOT
+from tests.fuzz import bounds
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_damaged_bytes_stay_inside_the_arrays() -> None:
-    cache = PROJECT_ROOT / ".pytest_cache" / "numba-boundscheck"  # kept: compiling takes half a minute
     done = subprocess.run(
         [sys.executable, "-m", "tests.unit.transport.kernel_fuzz"],
-        env={**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(cache)},
+        env=bounds.environment(),
         cwd=PROJECT_ROOT,
         capture_output=True,
         text=True,

@@ -40,6 +40,9 @@ async def test_component_serves_on_its_port_until_drain(tmp_path: Path) -> None:
     await asyncio.wait_for(ctx.became_ready.wait(), 10)
     probe = await KafkaProbe(KafkaConfig(bootstrap_servers=f"127.0.0.1:{port}")).probe()
     assert probe.ok is True and probe.detail == "market.events has 2 partitions"
+    async with asyncio.timeout(10):  # its own first look at itself
+        while "dropped_records" not in ctx.gauges:
+            await asyncio.sleep(0.05)
     ctx.drain.set()
     await asyncio.wait_for(running, 10)
     assert ctx.gauges["dropped_records"] == 0

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import shutil
 import socket
 import ssl
 import subprocess
@@ -196,10 +197,9 @@ async def test_settings_outrank_services_in_the_exit_code(tmp_path: Path) -> Non
         {
             "state_dir": str(tmp_path / "file" / "state"),
             "iqfeed": {"port": 5009},
-            "symbols": [],
             "kafka": {"bootstrap_servers": f"127.0.0.1:{unused_port()}"},
         }
-    )
+    ).model_copy(update={"symbols": ()})
     validation = await run_checks(settings, [*config_checks.checks(), *infrastructure.checks()[:1]])
     assert {result.name for result in validation.failed} >= {"state directory", "feed ports", "kafka"}
     assert next(result for result in validation.results if result.name == "symbols").verdict is Verdict.WARNING
@@ -326,3 +326,13 @@ async def test_a_redis_that_still_loads_does_not_refuse_the_password() -> None:
     async with serving(saying(b"-LOADING Redis is loading the dataset in memory\r\n")) as port:
         found = await ask("redis", settings_at(port, redis={"password": "pw"}))
     assert not found.ok and not found.refused and found.detail == "it answers LOADING"
+
+
+async def test_the_disk_is_judged_by_the_quota_of_all_ingestion_instances(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    given = {"state_dir": str(tmp_path), "spool": {"quota_bytes": free * 2 // 3}}
+    one = await config_checks.check_space(settings_from({**given, "ingestion": {"instances": 1}}))
+    two = await config_checks.check_space(settings_from({**given, "ingestion": {"instances": 2}}))
+    assert (one.verdict, two.verdict) == (Verdict.PASSED, Verdict.WARNING)
+    assert two.evidence["spool_quota_bytes"] == 2 * (free * 2 // 3)
+    assert "ingestion.instances" in two.next_step

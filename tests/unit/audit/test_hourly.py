@@ -1,0 +1,119 @@
+"""The cheap audit: when it runs, and what it says of a table and its ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline_orchestrator.audit import hourly
+from pipeline_orchestrator.audit.hourly import HourlyAudit
+from pipeline_orchestrator.audit.table_station import Held, TableStation
+from pipeline_orchestrator.errors import NotConnectedError
+from pipeline_orchestrator.market.events import BARS, EVENTS
+from pipeline_orchestrator.storage.ledger import Position, Recheck
+from pipeline_orchestrator.storage.tables import TABLES
+from pipeline_orchestrator.telemetry.audited import audit_document
+from tests.doubles.context import FakeContext
+
+
+class Sink:
+    def __init__(self, topic: str, positions: dict[int, Position]) -> None:
+        self.spec, self.positions, self.audit_required = TABLES[topic], positions, False
+
+
+class Server:
+    """What the store is asked through; `held` by (table, partition)."""
+
+    class config:  # stands for an attribute
+        ttl_days = 0
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[str, int], Held] = {}
+        self.down = False
+        self.asked = 0
+
+    def table(self, name: str) -> str:
+        return name
+
+    async def connect(self) -> None:
+        if self.down:
+            raise NotConnectedError("down")
+
+    async def release(self) -> None:
+        return
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    server = Server()
+
+    async def held(self: TableStation, partition: int, *_: Any) -> Held:
+        server.asked += 1
+        return server.held[self.spec.table, partition]
+
+    monkeypatch.setattr(TableStation, "held", held)
+    return server
+
+
+def made(server: Server, *sinks: Sink, now: list[float]) -> HourlyAudit:
+    return HourlyAudit(server, sinks, now=lambda: now[0])  # type: ignore[arg-type]  # doubles
+
+
+async def test_rows_missing_and_doubled_against_the_ledger_are_counted(server: Server) -> None:
+    server.held = {("events", 0): Held(12, 10), ("events", 1): Held(7, 7)}
+    audit = made(server, Sink(EVENTS, {0: Position("l", 20, rows=11), 1: Position("l", 9, rows=7)}), now=[0.0])
+    tally = await audit.audit()
+    assert (tally.rows, tally.short, tally.surplus, tally.unknown) == (19, 1, 2, 0)
+
+
+async def test_a_partition_without_a_count_or_under_repair_is_unknown_and_merging_tables_are_left_out(
+    server: Server,
+) -> None:
+    server.held = {("events", 0): Held(5, 5), ("events", 1): Held(3, 3)}
+    under_repair = Position("l", 20, rows=11, rechecks=(Recheck("l", 4, 19),))
+    events = Sink(EVENTS, {0: Position("l", 20), 1: under_repair})
+    tally = await made(server, events, Sink(BARS, {0: Position("l", 20, rows=9)}), now=[0.0]).audit()
+    assert (tally.short, tally.unknown) == (0, 2)
+
+
+async def test_it_runs_at_the_start_each_hour_on_demand_and_soon_again_after_a_failure(
+    server: Server, tmp_path: Path
+) -> None:
+    server.held = {("events", 0): Held(5, 5)}
+    now, ctx, sink = [100.0], FakeContext(tmp_path), Sink(EVENTS, {})
+    audit = made(server, sink, now=now)
+    await audit.look(ctx)
+    assert server.asked == 0  # storage has no positions yet
+    sink.positions = {0: Position("l", 5, rows=5)}
+    await audit.look(ctx)
+    await audit.look(ctx)
+    assert server.asked == 1
+    sink.audit_required = True
+    await audit.look(ctx)
+    await audit.look(ctx)
+    assert server.asked == 2
+    now[0] += hourly.INTERVAL_S
+    server.down = True
+    await audit.look(ctx)
+    server.down = False
+    await audit.look(ctx)
+    assert server.asked == 2
+    now[0] += hourly.RETRY_S
+    await audit.look(ctx)
+    assert server.asked == 3
+
+
+def test_the_snapshot_tells_result_and_age_of_the_oldest_instance() -> None:
+    one = {"audit_at_us{part=audit}": 5_000_000, "audit_rows{part=audit}": 7, "audit_required{part=events}": 1}
+    two = {"audit_at_us": 9_000_000, "audit_rows": 3, "audit_missing_rows": 2}
+    assert audit_document([{}, {"lag": 3}], 0) is None
+    document = audit_document([one, {}], 11_000_000_000)
+    assert document is not None and (document["result"], document["age_s"], document["rows"]) == ("whole", 6.0, 7)
+    document = audit_document([two, one], 11_000_000_000)
+    assert document is not None
+    assert (document["result"], document["age_s"], document["missing_rows"]) == ("damaged", 6.0, 2)
+    assert (audit_document([two | {"audit_missing_rows": 0, "audit_unknown_partitions": 1}], 0) or {})[
+        "result"
+    ] == "unknown"
