@@ -79,6 +79,7 @@ class IngestionReader:
     async def run(self, ctx: Context) -> None:
         """See the class."""
         self._ctx = ctx
+        self.moves.announce()
         self.journal.open()
         try:
             self.moves.begin()

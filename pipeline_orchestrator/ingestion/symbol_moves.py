@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipeline_orchestrator.flow.spool import Spool
+from pipeline_orchestrator.flow.spool import EPOCH_FILE, Spool
+from pipeline_orchestrator.flow.spool_format import list_segments
 from pipeline_orchestrator.ingestion.holdings import (
+    HOLDINGS_FILE,
     Departure,
     Holdings,
     first_kept,
@@ -29,7 +31,8 @@ Times = dict[str, int | None]  # connection -> event time in microseconds UTC; N
 class SymbolMoves:
     """One instance's side. `wanted`: its symbols by the settings; `every`: those of all instances together.
 
-    `begin` once the journal is open and before anything is watched; then `advance` now and again while `unfinished`.
+    `announce` before the journal is opened, `begin` once it is open and before anything is watched; then `advance` now
+    and again while `unfinished`.
     `waiting` must not be watched yet. `log` names the log that the sender found, "" before it has.
 
     After a change of logs former holders send kept lines again. So a symbol waits for them at each start, also where
@@ -54,6 +57,17 @@ class SymbolMoves:
     def unfinished(self) -> bool:
         """Something is still to be taken or let go."""
         return bool(self.waiting or self.leaving)
+
+    def announce(self) -> None:
+        """Where no reader ever began, say that nothing is held, before others can see that one begins. Raises OSError.
+
+        Else an instance that starts in the same moment would find a spool whose reader says nothing, wait for symbols
+        that nobody has, and report a gap.
+        """
+        began = [name for name in (EPOCH_FILE, HOLDINGS_FILE) if (self._directory / name).exists()]
+        if not began and not (self._directory.exists() and list_segments(self._directory)):
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            save_holdings(self._directory, Holdings())
 
     def begin(self) -> None:
         """Let go of what is not ours any more, find out what we have to wait for, and make both durable.

@@ -161,11 +161,13 @@ class Pipeline:
         )
         return [(name, port, _number(begin), _number(end)) for name, port, begin, end in rows]
 
-    def wait(self, what: str, holds: Callable[[], bool], timeout_s: float = 60) -> None:
-        """Poll from outside until it holds; fails naming it, with the newest status."""
+    def wait(
+        self, what: str, holds: Callable[[], bool], timeout_s: float = 60, *, shows: Callable[[], object] = str
+    ) -> None:
+        """Poll from outside until it holds; fails naming it, with what `shows` gives and the newest status."""
         limit = time.monotonic() + timeout_s
         while not holds():
-            assert time.monotonic() < limit, f"not within {timeout_s:g} s: {what}\n{self.describe()}"
+            assert time.monotonic() < limit, f"not within {timeout_s:g} s: {what} {shows()}\n{self.describe()}"
             threading.Event().wait(POLL_S)  # polled: another process has no event to wait on
 
     def describe(self) -> str:

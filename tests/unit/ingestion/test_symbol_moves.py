@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline_orchestrator.flow.spool_cursor import load_cursor
-from pipeline_orchestrator.ingestion.assembly import spool_directory
+from pipeline_orchestrator.ingestion.assembly import make_ingestion, spool_directory
 from pipeline_orchestrator.ingestion.holdings import HOLDINGS_FILE, load_holdings
 from pipeline_orchestrator.leftover_spools import leftover_spools
 from tests.doubles.fake_feed import FakeFeed
@@ -71,6 +71,22 @@ async def test_each_instance_watches_its_own_symbols_in_a_spool_and_an_epoch_of_
     assert (held(tmp_path, 0), held(tmp_path, 1)) == ({"AAPL", "MSFT"}, {"TSLA"})
     for number in (0, 1):
         assert load_cursor(spool_directory(tmp_path, number))[0] is not None
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_instances_that_start_in_the_same_moment_for_the_first_time_miss_nothing(
+    tmp_path: Path, order: tuple[int, int]
+) -> None:
+    """One has opened its spool and said nothing about its symbols yet, when the other looks."""
+    readers = [make_ingestion(Running(None, tmp_path, assign=BEFORE).settings, number, tmp_path)[0] for number in order]
+    for each in readers:
+        each.moves.announce()
+        each.journal.open()
+    for each in reversed(readers):
+        each.moves.begin()
+        assert (each.moves.coming, each.moves.waiting) == ({}, {})
+    for each in readers:
+        each.journal.close()
 
 
 async def test_a_kill_of_one_instance_leaves_epoch_and_gaps_of_the_other_alone(tmp_path: Path) -> None:
