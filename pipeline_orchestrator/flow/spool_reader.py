@@ -89,7 +89,7 @@ class SpoolSource:
         self.cursor: Cursor | None = None
         self.on_hole: Callable[[Mark | None, Mark], None] | None = None  # (last kept before, first kept after)
         self._pool = BlockPool()
-        self._pace_seconds, self._began = pace_seconds, 0.0
+        self._pace_seconds, self._began = pace_seconds, float("-inf")
         self._table = np.empty((max_lines, COLUMNS), dtype=np.int64)
         self._segment: SegmentReader | None = None
         self._place = Place(0, 0)

@@ -1,22 +1,35 @@
 """Real services for end-to-end tests: one of each per test session, fresh names per test.
 
 A test that kills, wipes or freezes a service asks for `own_kafka`, `own_clickhouse` or `own_redis` and gets its own.
+`simulated` makes a pipeline with a simulated feed; so does whatever needs no more than that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import pytest
 
 from infrastructure.services.errors import ServicesError
+from tests.doubles.pipeline import Pipeline, Simulator
 from tests.doubles.services import RealClickHouse, RealKafka, RealRedis, RealService
 
 S = TypeVar("S", bound=RealService)
+
+
+class MakeSimulated(Protocol):
+    """Makes a pipeline and the simulator that is its feed; neither runs yet. `options` are those of `simulate`.
+
+    `hold`: connections that the simulator waits for before it sends; `extra`: more settings as variables.
+    """
+
+    def __call__(
+        self, *options: str, symbols: Sequence[str], hold: int = 2, extra: Mapping[str, str] | None = None
+    ) -> tuple[Pipeline, Simulator]: ...
 
 
 def _running(service: S) -> Iterator[S]:
@@ -95,3 +108,33 @@ def empty_redis(redis_server: RealRedis) -> RealRedis:
 
     asyncio.run(flush())
     return redis_server
+
+
+@pytest.fixture
+def simulated(
+    tmp_path: Path, own_kafka: RealKafka, own_clickhouse: RealClickHouse, empty_redis: RealRedis, database: str
+) -> Iterator[MakeSimulated]:
+    """See MakeSimulated; what was started is gone afterwards."""
+    made: list[tuple[Pipeline, Simulator]] = []
+
+    def build(
+        *options: str, symbols: Sequence[str], hold: int = 2, extra: Mapping[str, str] | None = None
+    ) -> tuple[Pipeline, Simulator]:
+        simulator = Simulator(tmp_path / "feed", "--symbols", ",".join(symbols), *options, hold=hold)
+        settings = {**simulator.environment, **(extra or {})}
+        pipeline = Pipeline(
+            tmp_path / "pipeline",
+            own_kafka,
+            own_clickhouse,
+            empty_redis,
+            symbols=symbols,
+            database=database,
+            extra=settings,
+        )
+        made.append((pipeline, simulator))
+        return pipeline, simulator
+
+    yield build
+    for pipeline, simulator in made:
+        pipeline.cli("stop", "--force")
+        simulator.stop()

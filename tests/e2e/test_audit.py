@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from redis import Redis
 
 from pipeline_orchestrator.flow.spool_format import iter_segment, list_segments
 from tests.doubles.pipeline import Pipeline, Simulator
-from tests.doubles.services import RealClickHouse, RealKafka, RealRedis
+from tests.doubles.services import RealRedis
+from tests.e2e.conftest import MakeSimulated
 
 SYMBOLS = ("AAPL", "MSFT")
 WHOLE, DAMAGED = 0, 99
@@ -22,27 +22,14 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 @pytest.fixture
-def running(
-    tmp_path: Path, own_kafka: RealKafka, own_clickhouse: RealClickHouse, empty_redis: RealRedis, database: str
-) -> Iterator[tuple[Pipeline, Simulator]]:
-    """The pipeline and its feed, with spool segments so small that there are several; gone afterwards."""
-    simulator = Simulator(tmp_path / "feed", "--symbols", ",".join(SYMBOLS), "--rate", "1500", "--seed", "7", hold=2)
-    pipeline = Pipeline(
-        tmp_path / "pipeline",
-        own_kafka,
-        own_clickhouse,
-        empty_redis,
-        symbols=SYMBOLS,
-        database=database,
-        extra={**simulator.environment, "PIPELINE_SPOOL__SEGMENT_BYTES": "65536"},
+def running(simulated: MakeSimulated) -> tuple[Pipeline, Simulator]:
+    """The pipeline and its feed, with spool segments so small that there are several."""
+    pipeline, simulator = simulated(
+        "--rate", "1500", "--seed", "7", symbols=SYMBOLS, extra={"PIPELINE_SPOOL__SEGMENT_BYTES": "65536"}
     )
-    try:
-        simulator.start()
-        pipeline.start()
-        yield pipeline, simulator
-    finally:
-        pipeline.cli("stop", "--force")
-        simulator.stop()
+    simulator.start()
+    pipeline.start()
+    return pipeline, simulator
 
 
 def test_every_damage_is_named_as_its_range_and_is_gone_after_repair(

@@ -10,7 +10,6 @@ import json
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,8 @@ from pipeline_orchestrator.transport.avro_codec import AvroCodec
 from pipeline_orchestrator.transport.whole_log import WholeLog
 from tests.doubles.oracle import expected_of
 from tests.doubles.pipeline import Pipeline, Simulator
-from tests.doubles.services import RealClickHouse, RealKafka, RealRedis
+from tests.doubles.services import RealKafka
+from tests.e2e.conftest import MakeSimulated
 
 SYMBOLS = ("AAPL", "MSFT", "TSLA")
 HALTED = SYMBOLS[0]
@@ -43,31 +43,16 @@ Trade = dict[str, Any]
 
 
 @pytest.fixture
-def running(
-    tmp_path: Path, own_kafka: RealKafka, own_clickhouse: RealClickHouse, empty_redis: RealRedis, database: str
-) -> Iterator[tuple[Pipeline, Simulator]]:
-    """The pipeline and its feed; both are gone afterwards."""
+def running(simulated: MakeSimulated, tmp_path: Path) -> tuple[Pipeline, Simulator]:
+    """The pipeline and its feed."""
     scenario = tmp_path / "scenario.json"
     scenario.write_text(json.dumps(SCENARIO))
-    options = ("--symbols", ",".join(SYMBOLS), "--scenario", str(scenario), "--speed", "10x", "--seed", "4")
-    simulator = Simulator(tmp_path / "feed", *options, hold=2)
-    extra = {**simulator.environment, "PIPELINE_IQFEED__NEWS": "true", "PIPELINE_IQFEED__REGIONAL": "true"}
-    pipeline = Pipeline(
-        tmp_path / "pipeline",
-        own_kafka,
-        own_clickhouse,
-        empty_redis,
-        symbols=SYMBOLS,
-        database=database,
-        extra=extra,
-    )
-    try:
-        simulator.start()
-        pipeline.start()
-        yield pipeline, simulator
-    finally:
-        pipeline.cli("stop", "--force")
-        simulator.stop()
+    options = ("--scenario", str(scenario), "--speed", "10x", "--seed", "4")
+    extra = {"PIPELINE_IQFEED__NEWS": "true", "PIPELINE_IQFEED__REGIONAL": "true"}
+    pipeline, simulator = simulated(*options, symbols=SYMBOLS, extra=extra)
+    simulator.start()
+    pipeline.start()
+    return pipeline, simulator
 
 
 def test_corrections_make_revisions_that_trades_and_corrections_account_for(

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.doubles.oracle import expected_of, sent_lines
-from tests.doubles.pipeline import Pipeline, Simulator
-from tests.doubles.services import RealClickHouse, RealKafka, RealRedis
+from tests.e2e.conftest import MakeSimulated
 
 FUTURE, EQUITY = "@ESZ26", "AAPL"
 LEVELS = 5
@@ -48,38 +47,23 @@ def book_of(sent_log: Path, symbol: str) -> tuple[list[list[int]], list[list[int
     return sides[0], sides[1]
 
 
-def test_orders_are_stored_once_and_make_valid_books(
-    tmp_path: Path, own_kafka: RealKafka, own_clickhouse: RealClickHouse, redis_server: RealRedis, database: str
-) -> None:
+def test_orders_are_stored_once_and_make_valid_books(simulated: MakeSimulated) -> None:
     symbols = (FUTURE, EQUITY)
-    options = ("--symbols", ",".join(symbols), "--rate", str(RATE), "--lines", str(LINES), "--seed", "11")
-    simulator = Simulator(tmp_path / "feed", *options, hold=2)
-    feed = {"PIPELINE_IQFEED__DEPTH": "orders", "PIPELINE_PROCESSING__BOOK_LEVELS": str(LEVELS)}
-    pipeline = Pipeline(
-        tmp_path / "pipeline",
-        own_kafka,
-        own_clickhouse,
-        redis_server,
-        symbols=symbols,
-        database=database,
-        extra=simulator.environment | feed,
+    depth = {"PIPELINE_IQFEED__DEPTH": "orders", "PIPELINE_PROCESSING__BOOK_LEVELS": str(LEVELS)}
+    options = ("--rate", str(RATE), "--lines", str(LINES), "--seed", "11")
+    pipeline, simulator = simulated(*options, symbols=symbols, extra=depth)
+    simulator.start()
+    pipeline.start()
+    said = simulator.directory / "simulator.out"
+    pipeline.wait("the flow's end", lambda: "flow_finished" in said.read_text())
+    simulator.stop()
+    expected = expected_of(simulator.sent_log)
+    sent = {key: count for key, count in expected.counts.items() if key[0]}
+    own = "kind IN ('subscribed', 'unsubscribed')"
+    pipeline.wait(
+        "all lines stored", lambda: pipeline.stored(f"symbol IS NOT NULL AND NOT {own}") >= sum(sent.values())
     )
-    try:
-        simulator.start()
-        pipeline.start()
-        said = simulator.directory / "simulator.out"
-        pipeline.wait("the flow's end", lambda: "flow_finished" in said.read_text())
-        simulator.stop()
-        expected = expected_of(simulator.sent_log)
-        sent = {key: count for key, count in expected.counts.items() if key[0]}
-        own = "kind IN ('subscribed', 'unsubscribed')"
-        pipeline.wait(
-            "all lines stored", lambda: pipeline.stored(f"symbol IS NOT NULL AND NOT {own}") >= sum(sent.values())
-        )
-        pipeline.stop()
-    finally:
-        pipeline.cli("stop", "--force")
-        simulator.stop()
+    pipeline.stop()
     rows = pipeline.sql(
         f"SELECT symbol, kind, count() FROM {{db}}.events "
         f"WHERE symbol IS NOT NULL AND NOT {own} AND NOT (kind = 'gap') GROUP BY 1, 2"

@@ -6,8 +6,7 @@ import json
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pyarrow as pa
 import pytest
@@ -19,6 +18,7 @@ from pipeline_orchestrator.transport.whole_log import WholeLog
 from tests.doubles.oracle import Expected, expected_of
 from tests.doubles.pipeline import Pipeline, Simulator
 from tests.doubles.services import RealClickHouse, RealKafka, RealRedis
+from tests.e2e.conftest import MakeSimulated
 
 SYMBOLS = ("AAPL", "MSFT", "GOOGL", "TSLA", "NVDA")
 LINES = 60_000
@@ -28,35 +28,6 @@ OWN_FACTS = "raw IS NOT NULL AND raw LIKE '{%'"
 OWN_KINDS = {"subscribed", "unsubscribed"}
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(240)]
-
-Make = Callable[..., tuple[Pipeline, Simulator]]
-
-
-@pytest.fixture
-def make(
-    tmp_path: Path, own_kafka: RealKafka, own_clickhouse: RealClickHouse, empty_redis: RealRedis, database: str
-) -> Iterator[Make]:
-    """A pipeline with its simulator; both are gone afterwards."""
-    made: list[tuple[Pipeline, Simulator]] = []
-
-    def build(*options: str, symbols: tuple[str, ...] = SYMBOLS) -> tuple[Pipeline, Simulator]:
-        simulator = Simulator(tmp_path / "feed", "--symbols", ",".join(symbols), *options, hold=2)
-        pipeline = Pipeline(
-            tmp_path / "pipeline",
-            own_kafka,
-            own_clickhouse,
-            empty_redis,
-            symbols=symbols,
-            database=database,
-            extra=simulator.environment,
-        )
-        made.append((pipeline, simulator))
-        return pipeline, simulator
-
-    yield build
-    for pipeline, simulator in made:
-        pipeline.cli("stop", "--force")
-        simulator.stop()
 
 
 def sent_total(simulator: Simulator) -> Expected:
@@ -104,9 +75,9 @@ def assert_every_sent_line_is_stored_once(pipeline: Pipeline, simulator: Simulat
 
 
 def test_plain_run_stores_every_sent_line_once_and_the_cache_holds_the_newest(
-    make: Make, empty_redis: RealRedis
+    simulated: MakeSimulated, empty_redis: RealRedis
 ) -> None:
-    pipeline, simulator = make("--rate", "10000", "--lines", str(LINES), "--seed", "7")
+    pipeline, simulator = simulated("--rate", "10000", "--lines", str(LINES), "--seed", "7", symbols=SYMBOLS)
     simulator.start()
     pipeline.start()
     pipeline.wait(
@@ -137,9 +108,9 @@ def test_plain_run_stores_every_sent_line_once_and_the_cache_holds_the_newest(
 
 
 @pytest.mark.timeout(300)
-def test_a_million_lines_are_in_the_log_and_in_the_table(make: Make, own_kafka: RealKafka) -> None:
+def test_a_million_lines_are_in_the_log_and_in_the_table(simulated: MakeSimulated, own_kafka: RealKafka) -> None:
     symbols = tuple(f"S{number:02d}" for number in range(40))
-    pipeline, simulator = make("--rate", "25000", "--lines", str(MILLION), "--seed", "5", symbols=symbols)
+    pipeline, simulator = simulated("--rate", "25000", "--lines", str(MILLION), "--seed", "5", symbols=symbols)
     simulator.start()
     pipeline.start()
     market = "kind IN ('trade','quote','level_set','level_delete')"
@@ -154,8 +125,8 @@ def test_a_million_lines_are_in_the_log_and_in_the_table(make: Make, own_kafka: 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("victim", ["ingestion/0", "processing/0", "storage/0", "cache/0"])
-def test_kill_of_a_worker_loses_and_doubles_nothing(make: Make, victim: str) -> None:
-    pipeline, simulator = make("--rate", "4000", "--lines", str(LINES // 2), "--seed", "11")
+def test_kill_of_a_worker_loses_and_doubles_nothing(simulated: MakeSimulated, victim: str) -> None:
+    pipeline, simulator = simulated("--rate", "4000", "--lines", str(LINES // 2), "--seed", "11", symbols=SYMBOLS)
     simulator.start()
     pipeline.start()
     pipeline.wait("some lines stored", lambda: pipeline.stored() > 4000)
@@ -177,9 +148,9 @@ def test_kill_of_a_worker_loses_and_doubles_nothing(make: Make, victim: str) -> 
 @pytest.mark.faults
 @pytest.mark.parametrize("wiped", ["kafka", "clickhouse", "both"])
 def test_a_wiped_service_between_two_starts_is_noticed_and_nothing_is_missing(
-    make: Make, own_kafka: RealKafka, own_clickhouse: RealClickHouse, wiped: str
+    simulated: MakeSimulated, own_kafka: RealKafka, own_clickhouse: RealClickHouse, wiped: str
 ) -> None:
-    pipeline, simulator = make("--rate", "5000", "--lines", "8000", "--seed", "3")
+    pipeline, simulator = simulated("--rate", "5000", "--lines", "8000", "--seed", "3", symbols=SYMBOLS)
     simulator.start()
     before = 8000
     for _ in range(2):  # two epochs, so a spool of at least two segments; the second holds no more than new watches

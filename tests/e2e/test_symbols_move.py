@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from pipeline_orchestrator.transport.avro_codec import AvroCodec
 from pipeline_orchestrator.transport.whole_log import WholeLog
 from tests.doubles.pipeline import Pipeline, Simulator
 from tests.doubles.readings import Reading, identities, outside, readings, spooled_frames
-from tests.doubles.services import RealClickHouse, RealKafka, RealRedis
+from tests.doubles.services import RealKafka
+from tests.e2e.conftest import MakeSimulated
 
 STAYS, MOVES, OTHERS = "AAPL", "MSFT", ("GOOGL", "TSLA")
 SYMBOLS = (STAYS, MOVES, *OTHERS)
@@ -38,27 +39,13 @@ def split(*lists: Sequence[str]) -> dict[str, str]:
 
 
 @pytest.fixture
-def started(
-    tmp_path: Path, own_kafka: RealKafka, clickhouse_server: RealClickHouse, empty_redis: RealRedis, database: str
-) -> Iterator[tuple[Pipeline, Simulator]]:
-    """Two readers with two symbols each, and their feed; both are gone afterwards."""
-    simulator = Simulator(tmp_path / "feed", "--symbols", ",".join(SYMBOLS), "--rate", "1000", "--seed", "5", hold=4)
-    pipeline = Pipeline(
-        tmp_path / "pipeline",
-        own_kafka,
-        clickhouse_server,
-        empty_redis,
-        symbols=SYMBOLS,
-        database=database,
-        extra=simulator.environment | split([STAYS, MOVES], OTHERS) | {"PIPELINE_PROCESSING__BOOK_LEVELS": str(LEVELS)},
-    )
-    try:
-        simulator.start()
-        pipeline.start()
-        yield pipeline, simulator
-    finally:
-        pipeline.cli("stop", "--force")
-        simulator.stop()
+def started(simulated: MakeSimulated) -> tuple[Pipeline, Simulator]:
+    """Two readers with two symbols each, and their feed."""
+    extra = split([STAYS, MOVES], OTHERS) | {"PIPELINE_PROCESSING__BOOK_LEVELS": str(LEVELS)}
+    pipeline, simulator = simulated("--rate", "1000", "--seed", "5", symbols=SYMBOLS, hold=4, extra=extra)
+    simulator.start()
+    pipeline.start()
+    return pipeline, simulator
 
 
 def test_symbols_move_to_another_reader_and_back_when_it_is_removed(

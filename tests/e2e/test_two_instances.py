@@ -5,12 +5,12 @@ INGESTION_KILLS says how often (default 3). The full run has 50 and writes docs/
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import pytest
 from benchmarks.report import Report, table
 from tests.doubles.pipeline import Pipeline, Simulator
 from tests.doubles.readings import Reading, identities, outside, readings, spooled_frames
-from tests.doubles.services import RealClickHouse, RealKafka, RealRedis
+from tests.e2e.conftest import MakeSimulated
 
 KILLS = int(os.environ.get("INGESTION_KILLS", "3"))
 FULL_RUN = 50
@@ -49,37 +49,20 @@ class Span:
 
 
 @pytest.fixture
-def started(
-    tmp_path: Path, own_kafka: RealKafka, own_clickhouse: RealClickHouse, empty_redis: RealRedis, database: str
-) -> Iterator[tuple[Pipeline, Simulator]]:
-    """A running pipeline of two instances and its feed; both are gone afterwards."""
+def started(simulated: MakeSimulated) -> tuple[Pipeline, Simulator]:
+    """A running pipeline of two instances and its feed."""
+    extra = {
+        "PIPELINE_INGESTION__INSTANCES": "2",
+        "PIPELINE_INGESTION__ASSIGN": json.dumps(SYMBOLS),
+        "PIPELINE_SUPERVISION__INTENSITY_RESTARTS": str(10 * KILLS + 10),
+        "PIPELINE_SUPERVISION__BACKOFF_MIN_SECONDS": "0.1",
+        "PIPELINE_SUPERVISION__BACKOFF_MAX_SECONDS": "0.2",
+    }
     symbols = [name for names in SYMBOLS for name in names]
-    simulator = Simulator(
-        tmp_path / "feed", "--symbols", ",".join(symbols), "--rate", "1500", "--seed", "11", hold=4
-    )  # four connections: two ports of two instances
-    pipeline = Pipeline(
-        tmp_path / "pipeline",
-        own_kafka,
-        own_clickhouse,
-        empty_redis,
-        symbols=symbols,
-        database=database,
-        extra={
-            **simulator.environment,
-            "PIPELINE_INGESTION__INSTANCES": "2",
-            "PIPELINE_INGESTION__ASSIGN": str([list(names) for names in SYMBOLS]).replace("'", '"'),
-            "PIPELINE_SUPERVISION__INTENSITY_RESTARTS": str(10 * KILLS + 10),
-            "PIPELINE_SUPERVISION__BACKOFF_MIN_SECONDS": "0.1",
-            "PIPELINE_SUPERVISION__BACKOFF_MAX_SECONDS": "0.2",
-        },
-    )
-    try:
-        simulator.start()
-        pipeline.start()
-        yield pipeline, simulator
-    finally:
-        pipeline.cli("stop", "--force")
-        simulator.stop()
+    pipeline, simulator = simulated("--rate", "1500", "--seed", "11", symbols=symbols, hold=4, extra=extra)
+    simulator.start()
+    pipeline.start()
+    return pipeline, simulator
 
 
 def test_kills_of_one_instance_lose_and_double_nothing_and_leave_the_other_untouched(

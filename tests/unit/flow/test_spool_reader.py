@@ -279,7 +279,7 @@ async def test_lines_gather_while_a_batch_waits_for_its_turn(tmp_path: Path) -> 
 
 async def test_a_backlog_and_the_end_do_not_wait_for_a_turn(tmp_path: Path) -> None:
     spool = make(tmp_path, segment_bytes=1 << 22)
-    source = SpoolSource(spool, pace_seconds=3600.0, max_lines=1500)
+    source = SpoolSource(spool, pace_seconds=1e9, max_lines=1500)
     await source.open()
     write(spool, 0, 3001)
     found: list[int] = []
