@@ -1,7 +1,7 @@
 # Every target does its own set-up on a fresh machine; a second call finds its stamp and starts at once.
 #
 #   make demo [DURATION=20s] [RATE=5000] [SYMBOLS=20] [REPLAY=FILE [SPEED=10x]] [STATE_DIR=DIR]
-#   make test [PYTEST_ARGS="-k spool"]        all tests, with a real Kafka broker
+#   make test [PYTEST_ARGS="-k spool"]        all tests, two at a time, with a real Kafka broker
 #   make lint                                 ruff, mypy, import contracts
 #   make services | make services-down        Kafka, ClickHouse and Redis on loopback, for `manage_pipeline.py start`
 #   make bench [BENCH_ARGS="--full"]          figures of this machine, written to docs/evidence/
@@ -45,7 +45,7 @@ demo: .venv/.run redis kernels
 	    $(if $(SYMBOLS),--symbols $(SYMBOLS)) $(if $(REPLAY),--replay $(REPLAY)) $(if $(SPEED),--speed $(SPEED)) $(if $(STATE_DIR),--state-dir $(STATE_DIR))
 
 test: .venv/.dev kernels .venv/.services
-	@exec $(PYTHON) -m pytest $(PYTEST_ARGS)
+	@exec $(PYTHON) -m pytest --numprocesses 2 --dist worksteal $(PYTEST_ARGS)
 
 lint: .venv/.dev
 	$(PYTHON) -m ruff check .
