@@ -36,7 +36,7 @@ Sealed = Callable[[], Awaitable[Mark | None]]
 Answers = dict[tuple[str, str | None], tuple[pa.Table | None, int]]
 
 LOOK_SECONDS = 2.0  # between two looks at the gaps
-TOGETHER = 50  # gaps whose history is asked for before the tables are
+TOGETHER = 10  # gaps whose history is asked for before the tables are
 SILENCE_SECONDS = 10.0
 LONGEST_SECONDS = 300.0
 STORED_LOOKS, STORED_SECONDS = 30, 1.0  # at what is stored, and between two of them
@@ -171,20 +171,28 @@ class Backfill:
         )
         try:
             await client.open()
-            for job in jobs:
-                try:
-                    answers[job.gap.key] = await self._answer(client, job)
-                except RefusedError as error:
-                    self._failed(ctx, job, f"history refuses: {error.text}")
-                except AnswerTimeoutError as error:
-                    self._retry(ctx, job, f"history does not answer in time: {error}")
-                    raise
+            failures = await asyncio.gather(*(self._ask_one(ctx, client, job, answers) for job in jobs))
         except PipelineError as error:
-            if not answers:
-                raise WaitError(str(error)) from error
+            raise WaitError(str(error)) from error
         finally:
             await client.close()
+        failure = next((each for each in failures if each is not None), None)
+        if failure is not None and not answers:
+            raise WaitError(str(failure)) from failure
         return answers
+
+    async def _ask_one(self, ctx: Context, client: LookupClient, job: Job, answers: Answers) -> PipelineError | None:
+        """Put the answer about a job's next slice among the others; returns what came instead and may pass."""
+        try:
+            answers[job.gap.key] = await self._answer(client, job)
+        except RefusedError as error:
+            self._failed(ctx, job, f"history refuses: {error.text}")
+        except AnswerTimeoutError as error:
+            self._retry(ctx, job, f"history does not answer in time: {error}")
+            return error
+        except PipelineError as error:
+            return error
+        return None
 
     async def _answer(self, client: LookupClient, job: Job) -> tuple[pa.Table | None, int]:
         request = ticks_between(job.gap.symbol or "", job.at_us, job.slice_end_us)
