@@ -37,7 +37,6 @@ Answers = dict[tuple[str, str | None], tuple[pa.Table | None, int]]
 
 LOOK_SECONDS = 2.0  # between two looks at the gaps
 TOGETHER = 10  # gaps whose history is asked for before the tables are
-SILENCE_SECONDS = 10.0
 LONGEST_SECONDS = 300.0
 STORED_LOOKS, STORED_SECONDS = 30, 1.0  # at what is stored, and between two of them
 PIECES = 20  # per second, in which trades are spooled
@@ -197,7 +196,8 @@ class Backfill:
     async def _answer(self, client: LookupClient, job: Job) -> tuple[pa.Table | None, int]:
         request = ticks_between(job.gap.symbol or "", job.at_us, job.slice_end_us)
         parts, unreadable = [], 0
-        stream = client.stream(request, silence_seconds=SILENCE_SECONDS, longest_seconds=LONGEST_SECONDS)
+        silence = self._feed.backfill_answer_seconds
+        stream = client.stream(request, silence_seconds=silence, longest_seconds=LONGEST_SECONDS)
         async with contextlib.aclosing(stream):
             async for part in stream:
                 times = part.rows.column("event_time_us")
