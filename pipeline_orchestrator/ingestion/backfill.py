@@ -186,6 +186,8 @@ class Backfill:
             answers[job.gap.key] = await self._answer(client, job)
         except RefusedError as error:
             self._failed(ctx, job, f"history refuses: {error.text}")
+        except ValueError as error:  # a name or time that a request cannot hold
+            self._failed(ctx, job, f"history cannot be asked: {error}")
         except AnswerTimeoutError as error:
             self._retry(ctx, job, f"history does not answer in time: {error}")
             return error

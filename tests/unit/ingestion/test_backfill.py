@@ -26,7 +26,7 @@ from pipeline_orchestrator.market.eastern import eastern_to_utc_us, utc_to_easte
 from pipeline_orchestrator.market.gaps import NOWHERE, Place
 from pipeline_orchestrator.record import Mark
 from tests.doubles.context import FakeContext
-from tests.doubles.fake_lookup import FakeLookup
+from tests.doubles.fake_lookup import FakeLookup, LookupPeer
 
 DATE = 19_789  # 2024-03-07
 SECOND = 1_000_000
@@ -217,6 +217,11 @@ async def test_no_trades_at_all_is_an_answer(tmp_path: Path) -> None:
     ("row", "answer", "why"),
     [
         (gap(), b"{id},E,Unauthorized user ID.,,\r\n" + END, "history refuses: Unauthorized user ID."),
+        (
+            gap("A B"),
+            END,
+            "history cannot be asked: symbol 'A B': 1 to 30 printable characters without blank, comma and quotation mark",
+        ),
         (gap(connection="level2"), END, "history has trades, not the book"),
         (gap(None, "level2"), END, "history has trades, not the book"),
         (gap(begin=None), END, "begin or end of the gap have no time"),
@@ -256,6 +261,42 @@ async def test_without_lookup_or_tables_gaps_stay_closed(tmp_path: Path) -> None
             with pytest.raises(WaitError, match="no Lookup port"):
                 await stand.look()
         assert stand.facts() == []
+
+
+async def test_history_that_never_answers_is_given_up_after_three_times(tmp_path: Path) -> None:
+    async def silent(_peer: LookupPeer, _fields: list[str]) -> None:
+        return
+
+    tables = Tables(gap())
+    async with FakeLookup(on=lambda fields: silent) as lookup:
+        stand = Stand(tmp_path, tables, lookup.port)
+        feed = stand.settings.iqfeed.model_copy(update={"backfill_answer_seconds": 0.05})
+        stand.settings = stand.settings.model_copy(update={"iqfeed": feed})
+        stand.open()
+        try:
+            for seconds in (60, 70, 80):
+                assert stand.said() == []
+                stand.journal.context = ParserContext(clock1=local_us(TEN + seconds * SECOND))
+                with pytest.raises(WaitError, match="nothing for"):
+                    await stand.look()
+            ((symbol, state, detail),) = stand.said()
+        finally:
+            stand.journal.close()
+    assert (symbol, state, detail["rows"]) == ("A", "unresolved", 0)
+    assert detail["why"].startswith("history does not answer in time: HTT A")
+
+
+async def test_a_long_gap_is_asked_about_in_slices(tmp_path: Path) -> None:
+    tables = Tables(gap(begin=TEN - 3600 * SECOND))
+    tables.points = (Point(DATE, 900), Point(DATE, 1300))
+    async with standing(tmp_path, tables) as (stand, lookup):
+        for _ in range(3):
+            await stand.look()
+        asked = [fields[2:4] for fields in lookup.requests]
+        assert [begin for begin, _ in asked] == ["20240307 085958", "20240307 092958", "20240307 095958"]
+        assert [end for _, end in asked] == ["20240307 092958", "20240307 095958", "20240307 100006"]
+        assert stand.brought() == TRADES  # in each answer, and inside of one slice only
+        assert stand.said() == [("A", "filled", {"rows": 4, "volume": "whole"})]
 
 
 async def test_without_the_feeds_clock_nothing_is_judged(tmp_path: Path) -> None:
