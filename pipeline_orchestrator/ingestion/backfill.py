@@ -272,10 +272,10 @@ class Backfill:
                 raise WaitError("ClickHouse does not answer")
             whole = next((row for row in rows if row.symbol is None), None)
             said = of_all(rows)
-            if whole is None or said is None or whole.state == "open":
+            if whole is None or said is None or whole.state == "open" or whole.key in self._said:
                 continue
             self._settled.discard(gap_id)
-            if self._is_mine(whole) and whole.key not in self._said and (whole.state, whole.detail) != said:
+            if self._is_mine(whole) and (whole.state, whole.detail) != said:
                 self._settle(ctx, whole, *said)
 
     def _say(self, gap: Gap, state: str, detail: dict[str, Any]) -> bool:

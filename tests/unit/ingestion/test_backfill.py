@@ -220,7 +220,8 @@ async def test_no_trades_at_all_is_an_answer(tmp_path: Path) -> None:
         (
             gap("A B"),
             END,
-            "history cannot be asked: symbol 'A B': 1 to 30 printable characters without blank, comma and quotation mark",
+            "history cannot be asked: symbol 'A B': 1 to 30 printable characters without blank, comma and"
+            " quotation mark",
         ),
         (gap(connection="level2"), END, "history has trades, not the book"),
         (gap(None, "level2"), END, "history has trades, not the book"),
