@@ -89,6 +89,10 @@ class IQFeedConfig(Section):
     first_line_seconds: Annotated[float, Field(ge=0)] = 10.0  # a watch without any answer is sent again; 0 = never
     news: bool = False  # ask for headlines (S,NEWSON)
     regional: bool = False  # ask for quotes per market center of each symbol (S,REGON)
+    backfill: bool = True  # fetch the trades of a closed gap from the Lookup port
+    backfill_answer_seconds: Annotated[float, Field(gt=0, le=300)] = 10.0  # without a byte of an answer = none comes
+    backfill_requests_per_second: Annotated[float, Field(gt=0, le=50)] = 10.0  # of the account's 50
+    backfill_trades_per_second: Annotated[int, Field(gt=0)] = 1000  # spooled beside what is received
     silence_seconds: Annotated[float, Field(gt=0)] = 5.0  # no line of any kind for this long = connection dead
     reconnect_max_seconds: Annotated[float, Field(gt=0)] = 30.0
 

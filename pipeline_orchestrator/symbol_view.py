@@ -180,7 +180,7 @@ class SymbolView:
         ]
 
     async def _unresolved(self, symbol: str) -> dict[str, int]:
-        """How many corrections and late trades did not reach their bar, by cause."""
+        """How many corrections and late trades did not reach their bar, and gaps were not filled, by cause."""
         rows = await self._ask(
             f"SELECT cause, count() FROM {self._store.table('gaps_latest')}"
             " WHERE symbol = {symbol:String} AND state = 'unresolved' GROUP BY cause ORDER BY cause",

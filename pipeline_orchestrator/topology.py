@@ -28,6 +28,7 @@ from pipeline_orchestrator.flow.batcher import BatchingSource
 from pipeline_orchestrator.flow.parts import Part, Parts
 from pipeline_orchestrator.flow.stage import Stage
 from pipeline_orchestrator.ingestion import make_ingestion
+from pipeline_orchestrator.ingestion.backfill import Backfill
 from pipeline_orchestrator.ingestion.replay_letters import ReplayLetters
 from pipeline_orchestrator.market.events import BARS, BOOKS, EVENTS, FEATURES, GAPS, TOPICS
 from pipeline_orchestrator.processing.process_events import ProcessEvents
@@ -93,13 +94,25 @@ class Wiring:
         had a row. Unknown too while ClickHouse does not say which tables stand: a store that was wiped together with
         the log has to get everything again, and lines that it has already are dropped as repeats.
         """
+        sealed, who = await self._sealed(), str(self.instance)
+        features = sealed.get(TABLES[FEATURES].table, {})
+        lowest = self._lowest_of_events(sealed)
+        marks = [of[who] for of in features.values() if who in of]
+        return None if lowest is None or not features else min([lowest, *marks])
+
+    async def events_sealed(self) -> Mark | None:
+        """Up to where this instance's lines are in `events`, in every partition; None = unknown, see lowest_sealed."""
+        return self._lowest_of_events(await self._sealed())
+
+    async def _sealed(self) -> dict[str, dict[int, dict[str, Mark]]]:
         clickhouse = self.settings.clickhouse
         standing = await asyncio.to_thread(ask, clickhouse, STANDING, database=clickhouse.database)
-        sealed, who = sealed_marks(self.state_dir, dict(standing or [])), str(self.instance)
-        events, features = sealed.get(TABLES[EVENTS].table, {}), sealed.get(TABLES[FEATURES].table, {})
+        return await asyncio.to_thread(sealed_marks, self.state_dir, dict(standing or []))
+
+    def _lowest_of_events(self, sealed: dict[str, dict[int, dict[str, Mark]]]) -> Mark | None:
+        events, who = sealed.get(TABLES[EVENTS].table, {}), str(self.instance)
         marks = [events.get(partition, {}).get(who) for partition in range(self.settings.kafka.partitions)]
-        marks += [of[who] for of in features.values() if who in of]
-        return None if None in marks or not features else min(mark for mark in marks if mark is not None)
+        return None if None in marks else min(mark for mark in marks if mark is not None)
 
     async def topics(self) -> None:
         """Declared topics exist; how they differ goes to `drift`. Raises NotConnectedError, PermanentError."""
@@ -162,7 +175,14 @@ def build_ingestion(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
         on_tick=ProducerFigures(sink, w.drift),
         waiting=source.waiting,
     )
-    parts = Parts([Part("reader", reader.run), Part("sender", sender.run, required=False, after="reader")])
+    backfill = Backfill(w.settings, w.instance, reader.journal, w.events_sealed)
+    parts = Parts(
+        [
+            Part("reader", reader.run),
+            Part("sender", sender.run, required=False, after="reader"),
+            Part("backfill", backfill.run, required=False),
+        ]
+    )
     return Answering(parts, ReplayLetters(reader.journal, w.settings.clickhouse).answer)
 
 

@@ -118,13 +118,16 @@ class Spool:
         self.keeper.close()
         self._release_lock()
 
-    def append(self, port: int, raw: bytes | memoryview, count: int, recv_ns: int, flags: int = 0) -> int | None:
+    def append(
+        self, port: int, raw: bytes | memoryview, count: int, recv_ns: int, flags: int = 0, *, reserve: bool = True
+    ) -> int | None:
         """Write one frame; returns its first sequence number, or None where there is no room (nothing was written).
 
-        Point R is the return. Raises OSError for anything but a full disk.
+        Point R is the return. A fact may use the reserve where `reserve` is True. Raises OSError for anything but a
+        full disk.
         """
         size = FRAME_BYTES + len(raw)
-        if not self._has_room(size, fact=port == FACT_PORT):
+        if not self._has_room(size, fact=reserve and port == FACT_PORT):
             self.refused_bytes += len(raw)
             return None
         try:
@@ -145,9 +148,9 @@ class Spool:
             told()
         return seq
 
-    def append_fact(self, fact: Fact, recv_ns: int) -> EventId | None:
-        """Write one fact; its identity, or None where even the reserve is used up."""
-        seq = self.append(FACT_PORT, encode_fact(fact), 1, recv_ns)
+    def append_fact(self, fact: Fact, recv_ns: int, *, reserve: bool = True) -> EventId | None:
+        """Write one fact; its identity, or None where even the reserve (if it may be used) is used up."""
+        seq = self.append(FACT_PORT, encode_fact(fact), 1, recv_ns, reserve=reserve)
         return None if seq is None else EventId(self.instance, self.epoch, seq, 0)
 
     def sync(self) -> None:

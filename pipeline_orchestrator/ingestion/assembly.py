@@ -17,12 +17,13 @@ from pipeline_orchestrator.flow.connector import Processor
 from pipeline_orchestrator.flow.spool import Spool
 from pipeline_orchestrator.flow.spool_reader import SpoolChunk, SpoolSource
 from pipeline_orchestrator.ingestion.depth_watch import DepthWatch
-from pipeline_orchestrator.ingestion.gap_watch import GapWatch
+from pipeline_orchestrator.ingestion.gap_watch import GapWatch, codes_of
 from pipeline_orchestrator.ingestion.journal import Journal
 from pipeline_orchestrator.ingestion.line_parser import LineParser
 from pipeline_orchestrator.ingestion.parse_lines import ParseLines
 from pipeline_orchestrator.ingestion.reader import IngestionReader
 from pipeline_orchestrator.ingestion.symbol_moves import SymbolMoves
+from pipeline_orchestrator.market.events import PORT
 from pipeline_orchestrator.record import DeadLetter, Mark
 
 EMBEDDED_LINGER_MS = 20
@@ -88,8 +89,9 @@ def make_ingestion(
     watches += [DepthWatch(journal, link.wishes).observe for link in reader.connections if link.name == "level2"]
 
     def observe(rows: pa.RecordBatch, chunk: SpoolChunk, dead: list[DeadLetter]) -> None:
-        if rows.column("replay_of").null_count < len(rows):  # what was replayed was not heard now
-            rows = rows.filter(pc.is_null(rows.column("replay_of")))
+        past = PORT["lookup"] in codes_of(rows.column("port"))
+        if past or rows.column("replay_of").null_count < len(rows):  # what was replayed or refilled was not heard now
+            rows = rows.filter(pc.and_(pc.is_null(rows.column("replay_of")), pc.equal(rows.column("source"), "L")))
         for watch in watches:
             watch(rows, chunk)
         reader.observe(rows, dead)

@@ -27,6 +27,7 @@ from pipeline_orchestrator.flow.spool_format import (
 )
 from pipeline_orchestrator.ingestion.context import ParserContext
 from pipeline_orchestrator.ingestion.gap_ledger import GapLedger, OpenGap
+from pipeline_orchestrator.ingestion.history_trade import HistoryTrade
 from pipeline_orchestrator.ingestion.layout import LAYOUT_PREFIX, parse_layout
 from pipeline_orchestrator.ingestion.line_parser import is_new_connection
 from pipeline_orchestrator.ingestion.line_scan import Scan
@@ -174,6 +175,12 @@ class Journal:
         if identity is not None:
             self.replayed[line.of] = line_name(identity)
         return identity
+
+    def refill(self, trade: HistoryTrade, gap_id: str) -> EventId | None:
+        """Spool a trade of history that a gap lacks; None where there is no room for a line."""
+        if self.full:
+            return None
+        return self.spool.append_fact(trade.fact(gap_id), self.recv_ns(), reserve=False)
 
     @property
     def replays_left(self) -> int:

@@ -49,6 +49,7 @@ from pipeline_orchestrator.ingestion.columns import (
     to_record_batch,
 )
 from pipeline_orchestrator.ingestion.context import ParserContext
+from pipeline_orchestrator.ingestion.history_trade import HISTORY, trade_of_fact
 from pipeline_orchestrator.ingestion.intern import COLUMN_OF, InternTables
 from pipeline_orchestrator.ingestion.kernel_work import C_ERRORS, C_FRAME, C_LINE, C_POS, C_RAW, C_ROW
 from pipeline_orchestrator.ingestion.reasons import BAD_FACT, OVERSIZE, REASONS, LineError
@@ -79,6 +80,7 @@ class LineParser:
         self._work = kernel_work.make_work()
         self._layout: tuple[str, ...] = ()
         self._replays: dict[int, str] = {}  # row of this batch -> the line that it repeats
+        self._history: set[int] = set()  # rows of this batch that came from history
         self._paired = False  # the newest lines made two events each, as the depth of protocols before 6.2 does
         self.context = context or ParserContext()
 
@@ -113,6 +115,7 @@ class LineParser:
         """The same for frames that lie in `buf` as `table` says (see spool_scan)."""
         self._texts.between_batches()
         self._replays.clear()
+        self._history.clear()
         facts = np.flatnonzero(table[:, PORT_COLUMN] == FACT_PORT)
         raw_bytes = int(table[:, LENGTH].sum()) + 6 * int(table[facts, LENGTH].sum())
         lines = int(table[:, COUNT].sum())
@@ -131,7 +134,7 @@ class LineParser:
             begin = fact + 1
         self._paired = int(self._work.cursor[C_ROW]) > lines
         rows = to_record_batch(columns, int(self._work.cursor[C_ROW]), self._texts)
-        return (self._with_replays(rows) if self._replays else rows), dead
+        return (self._with_origin(rows) if self._replays or self._history else rows), dead
 
     def _lines(self, buf: Bytes, table: Table, columns: Columns, dead: list[DeadLetter], most: int) -> Columns:
         """A run of frames without facts; returns the columns, which may have become larger (`most` rows at most)."""
@@ -182,13 +185,18 @@ class LineParser:
         try:
             fact = decode_fact(raw)
             again = of_fact(fact) if fact.kind == REPLAY else None
-            if (again is None and fact.kind not in _FACT_KINDS) or fact.port not in PORT:
+            past = trade_of_fact(fact) if fact.kind == HISTORY else None
+            if (again is None and past is None and fact.kind not in _FACT_KINDS) or fact.port not in PORT:
                 raise ValueError(f"unknown kind {fact.kind!r} or port {fact.port!r}")
         except ValueError:
             dead.append(_letter(frame, 0, REASONS[BAD_FACT], raw))
             return
         if again is not None:
             self._replay(again, frame, columns, dead)
+            return
+        if past is not None:
+            self._history.add(int(self._work.cursor[C_ROW]))
+            self._put(columns, past.event(), frame, PORT[fact.port], 0)
             return
         if is_new_connection(fact):
             self.context = self.context.reconnected(fact.port)
@@ -215,13 +223,16 @@ class LineParser:
             self._replays[int(self._work.cursor[C_ROW])] = again.of
             self._put(columns, {**event, "idx": idx}, frame, PORT[again.port], 0)
 
-    def _with_replays(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """The rows, with `replay_of` filled in."""
-        of, self._replays = self._replays, {}
+    def _with_origin(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows, with `replay_of` and `source` filled in."""
         arrays = list(rows.columns)
         arrays[rows.schema.get_field_index("replay_of")] = pa.array(
-            [of.get(row) for row in range(len(rows))], pa.string()
+            [self._replays.get(row) for row in range(len(rows))], pa.string()
         )
+        codes = np.zeros(len(rows), dtype=np.int32)
+        codes[list(self._history)] = _ENUM_CODES["source"]["H"]
+        source = pa.array(enum_symbols(EVENTS)["source"], pa.string())
+        arrays[rows.schema.get_field_index("source")] = pa.DictionaryArray.from_arrays(pa.array(codes), source)
         return pa.RecordBatch.from_arrays(arrays, schema=rows.schema)
 
     def _put(self, columns: Columns, event: Event, frame: npt.NDArray[np.int64], port: int, line: int) -> None:

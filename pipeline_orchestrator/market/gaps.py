@@ -1,17 +1,19 @@
 """What was missed and why: facts about gaps as ingestion writes them, and the rows of market.gaps made of them.
 
 A gap begins for a connection (fact without symbol), ends for each symbol at its first line after the new watch (fact
-with symbol), and is closed for all once nothing more is expected. Every partition hears of begin and close; only
-partition 0 makes rows of them. The end of a symbol makes a row in that symbol's partition.
+with symbol), and is closed for all once nothing more is expected. Later it is settled, for each symbol and then for
+all: filled, or unresolved with the reason. Every partition hears of what concerns all; only partition 0 makes rows of
+it. The end of a symbol makes a row in that symbol's partition.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 CONNECTIONS = {"level1": 1, "level2": 2}
+SETTLED = ("filled", "unresolved")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +30,20 @@ NOWHERE = Place()
 
 @dataclass(frozen=True, slots=True)
 class GapFact:
-    """`phase` is begin, end (of a symbol) or closed (for all); `opened` = (epoch, seq) of the gap's id."""
+    """`phase` is begin, end (of a symbol), closed (for all) or one of SETTLED; `opened` = (epoch, seq) of the gap's id.
+
+    One that settles a gap says all of it anew, since nobody keeps a gap that was closed: `begun` and `at` are both
+    its ends, `detail` the JSON of what became of it.
+    """
 
     phase: str
     gap_id: str
     connection: str
     opened: tuple[int, int]
     cause: str = ""
-    at: Place = NOWHERE  # last sure line of a begin, first line after of an end
+    at: Place = NOWHERE  # last sure line of a begin, else first line after
+    begun: Place = NOWHERE
+    detail: str | None = None
 
 
 @dataclass(slots=True)
@@ -80,12 +88,14 @@ class GapBook:
 def read_gap(document: dict[str, Any]) -> GapFact:
     """A gap's JSON. Raises ValueError, KeyError, TypeError where it is none."""
     phase, gap_id, connection = document["phase"], document["gap_id"], document["connection"]
-    if phase not in {"begin", "end", "closed"} or connection not in CONNECTIONS:
+    if phase not in {"begin", "end", "closed", *SETTLED} or connection not in CONNECTIONS:
         raise ValueError(f"no gap: phase {phase!r}, connection {connection!r}")
     _, epoch, seq = (int(part) for part in gap_id.split(":"))
-    place = document.get("from" if phase == "begin" else "to") or {}
-    at = Place(_number(place, "epoch"), _number(place, "seq"), _number(place, "event_time_us"))
-    return GapFact(phase, gap_id, connection, (epoch, seq), str(document.get("cause", "")), at)
+    at = _place(document, "from" if phase == "begin" else "to")
+    fact = GapFact(phase, gap_id, connection, (epoch, seq), str(document.get("cause", "")), at)
+    if phase not in SETTLED:
+        return fact
+    return replace(fact, begun=_place(document, "from"), detail=json.dumps(document.get("detail") or {}))
 
 
 def read_document(raw: bytes | None) -> dict[str, Any] | None:
@@ -97,6 +107,11 @@ def read_document(raw: bytes | None) -> dict[str, Any] | None:
     except ValueError:
         return None
     return parsed if isinstance(parsed, dict) else None
+
+
+def _place(document: dict[str, Any], name: str) -> Place:
+    place = document.get(name) or {}
+    return Place(_number(place, "epoch"), _number(place, "seq"), _number(place, "event_time_us"))
 
 
 def _number(place: dict[str, Any], name: str) -> int | None:

@@ -9,7 +9,17 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline_orchestrator.market.events import GAPS, KINDS, PORTS, arrow_schema
-from pipeline_orchestrator.market.gaps import CONNECTIONS, NOWHERE, GapBook, GapFact, Place, read_document, read_gap
+from pipeline_orchestrator.market.gaps import (
+    CONNECTIONS,
+    NOWHERE,
+    SETTLED,
+    GapBook,
+    GapFact,
+    OpenGap,
+    Place,
+    read_document,
+    read_gap,
+)
 from pipeline_orchestrator.processing.columns import Rows, value_at
 from pipeline_orchestrator.processing.layout import (
     FACT,
@@ -33,6 +43,8 @@ _ACTS = {
     "unsubscribed": FACT_UNWATCH,
 }
 _GAP_ACTS = {"begin": FACT_GAP_BEGIN, "end": FACT_GAP_END, "closed": FACT_GAP_CLOSED}
+_GAP_ACTS |= dict.fromkeys(SETTLED, FACT_NOTHING)
+SETTLED_REVISION = 2  # of a row: 0 while open, 1 closed
 
 
 @dataclass(slots=True)
@@ -137,7 +149,8 @@ class GapRows:
 
     def put_fact(self, rows: Rows, i: int, partition: int, symbol: str | None, fact: GapFact, book: GapBook) -> None:
         """Apply a gap's fact to the partition's open gaps; a row where this partition makes one."""
-        gap = book.take(fact)
+        settled = fact.phase in SETTLED
+        gap = OpenGap(fact.gap_id, fact.connection, fact.cause, fact.begun) if settled else book.take(fact)
         if symbol is None and partition != 0:
             return
         begins = fact.phase == "begin"
@@ -149,10 +162,11 @@ class GapRows:
             symbol=symbol,
             port=fact.connection,
             cause=gap.cause,
-            state="open" if begins else "closed",
+            state=fact.phase if settled else "open" if begins else "closed",
             begun=fact.at if begins else gap.begun,
             ended=NOWHERE if begins else fact.at,
-            revision=0 if begins else 1,
+            detail=fact.detail,
+            revision=SETTLED_REVISION if settled else 0 if begins else 1,
         )
 
     def batch(self) -> pa.RecordBatch | None:

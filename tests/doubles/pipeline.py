@@ -104,6 +104,8 @@ class Pipeline:
             "PIPELINE_REDIS__PORT": str(redis.port),
             "PIPELINE_LOGGING__DIRECTORY": str(self.logs),
             "PIPELINE_SYMBOLS": json.dumps(list(symbols)),
+            # Most tests compare what was read with what is stored; those about the backfill switch it on.
+            "PIPELINE_IQFEED__BACKFILL": "false",
             **(extra or {}),
         }
 

@@ -262,6 +262,25 @@ def test_gaps_are_told_once_and_flag_what_they_touch() -> None:
     assert begin["seq"] == first["src_seq"]
 
 
+def test_a_gap_that_is_settled_later_is_one_more_revision_and_flags_nothing() -> None:
+    feed = Feed(epoch=3)
+    begun, ended = ({"epoch": 2, "seq": seq, "event_time_us": NOON + seq} for seq in (7, 9))
+    same: dict[str, Any] = {"gap_id": "0:3:2", "cause": "reader_lost", "from": begun, "to": ended}
+    feed.trade("A", 10 * D, 5)
+    feed.fact("gap", "A", "level1", phase="unresolved", detail={"rows": 2, "why": "none"}, **same)
+    feed.fact("gap", None, "level1", phase="filled", detail={"rows": 4}, **same)
+    feed.trade("A", 10 * D, 5)
+    made = process(feed)
+    assert [row["gap_flag"] for row in made["features"]] == [False, False]
+    of_symbol, of_all = made["gaps"]
+    shown = ("symbol", "state", "cause", "revision", "from_seq", "to_seq", "from_time_us", "to_time_us", "detail")
+    assert [of_symbol[name] for name in shown] == [
+        *("A", "unresolved", "reader_lost", 2, 7, 9, NOON + 7, NOON + 9, '{"rows": 2, "why": "none"}')
+    ]
+    assert (of_all["symbol"], of_all["state"], of_all["detail"]) == (None, "filled", '{"rows": 4}')
+    assert [row["symbol"] for row in process(feed, partition=4)["gaps"]] == ["A"]
+
+
 def test_books_every_second_show_only_what_changed_since() -> None:
     feed = Feed()
     feed.book("A", [(10 * D, 5)], [])
