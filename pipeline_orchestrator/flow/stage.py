@@ -147,6 +147,7 @@ class Stage:
                 await self._reap(ctx)
                 ctx.progress(0)
                 continue
+            self.dependencies.credit(self.source_name)
             began = time.perf_counter()
             output = self.process(batch)
             ctx.timed("busy", time.perf_counter() - began)

@@ -109,6 +109,11 @@ class Breaker:
         elif call.generation == self._generation:
             self._ended.append((now, False))
 
+    def answered(self) -> None:
+        """Seen beside any call: it delivers. Counts as a call that succeeded; closes nothing."""
+        if self.state is BreakerState.CLOSED:
+            self._ended.append((self._clock.monotonic_ns(), False))
+
     def failed(self, call: Call | None, reason: str) -> None:
         """The call failed or was slow; None = seen otherwise, such as by a question whether the dependency is there."""
         if call is not None and call is self._probe:

@@ -70,6 +70,10 @@ class Dependencies:
             self._all[name] = Dependency(name, self._rules, self._clock, self._note)
         return self._all[name]
 
+    def credit(self, name: str) -> None:
+        """Something came from it outside of `until_done`, such as a batch that was read."""
+        self.of(name).breaker.answered()
+
     def blame(self, error: PipelineError) -> None:
         """An error that did not come out of `until_done` counts for the dependency that it names."""
         if error.dependency:

@@ -221,3 +221,29 @@ async def test_two_stages_share_the_probes_of_one_dependency_and_both_deliver(tm
         peer.there = True
     assert [ctx.counts["component_received_records_total"] for ctx in contexts] == [3, 3]
     assert [ctx.cause for ctx in contexts] == [None, None]
+
+
+class Shaky(OneBatch):
+    """A source that gives four batches between any two losses of its connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    async def read(self) -> Batch | None:
+        self.reads += 1
+        if self.reads > 60:
+            raise EndOfInputError("enough")
+        if self.reads % 5 == 0:
+            raise NotConnectedError("connection reset", dependency="kafka")
+        return Batch.empty("log")
+
+
+async def test_a_source_that_delivers_between_its_losses_never_opens_the_breaker(tmp_path: Path) -> None:
+    sink, ctx = Hanging(True), FakeContext(tmp_path)
+    sink.answer.set()
+    dependencies = Dependencies()
+    await Stage(Shaky(), [], sink, source_name="kafka", dependencies=dependencies).run(ctx)  # type: ignore[arg-type]  # as above
+    dependencies.tell(ctx)
+    assert ctx.causes == ["kafka: connection reset"] * 12
+    assert ctx.events == []

@@ -114,6 +114,19 @@ def test_what_is_seen_beside_a_call_counts_as_one() -> None:
     assert (stand.breaker.state, stand.breaker.reason) == (OPEN, "does not answer")
 
 
+def test_what_is_delivered_beside_calls_counts_as_success_and_closes_nothing() -> None:
+    stand = Stand()
+    for _ in range(20):
+        for _ in range(4):
+            stand.breaker.answered()
+        stand.breaker.failed(None, "connection reset")
+        stand.succeed()
+    assert stand.breaker.state is CLOSED
+    stand.fail(2)  # with the one before half of the six newest
+    stand.breaker.answered()
+    assert stand.breaker.state is OPEN
+
+
 def test_one_probe_at_a_time_and_its_success_closes() -> None:
     stand = Stand()
     stand.fail(4)
