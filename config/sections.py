@@ -256,6 +256,24 @@ class SupervisionConfig(Section):
         return self
 
 
+class ResilienceConfig(Section):
+    """Circuit breaker and retry budget of each process for each of kafka, clickhouse and redis."""
+
+    failure_rate_percent: Annotated[float, Field(gt=0, le=100)] = 50.0  # of the window's calls opens the breaker
+    minimum_calls: Annotated[int, Field(ge=1, le=1000)] = 5  # fewer in the window decide nothing
+    window_calls: Annotated[int, Field(ge=1, le=1000)] = 10  # the window: so many newest calls,
+    window_seconds: Annotated[float, Field(gt=0)] = 30.0  # of which none ended longer ago
+    slow_call_seconds: Annotated[float, Field(gt=0)] = 10.0  # a write that took so long counts as failed
+    probe_max_seconds: Annotated[float, Field(gt=0, le=5)] = 5.0  # longest time between two probes
+    retry_percent: Annotated[float, Field(ge=0, le=100)] = 10.0  # repeats per first attempt
+
+    @model_validator(mode="after")
+    def _decides(self) -> Self:
+        if self.minimum_calls > self.window_calls:
+            raise ValueError("minimum_calls must not exceed window_calls")
+        return self
+
+
 class AlertThresholds(Section):
     """The guide's thresholds."""
 
@@ -316,6 +334,7 @@ class Settings(Section):
     market: MarketConfig = MarketConfig()
     performance: PerformanceConfig = PerformanceConfig()
     supervision: SupervisionConfig = SupervisionConfig()
+    resilience: ResilienceConfig = ResilienceConfig()
     alerts: AlertsConfig = AlertsConfig()
     logging: LoggingConfig = LoggingConfig()
     control: ControlConfig = ControlConfig()

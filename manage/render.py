@@ -100,6 +100,7 @@ def render_status(document: Doc, style: Style = plain, *, now: float | None = No
     lines += _figures(document)
     lines += _missing(document)
     lines.append("  services    " + services_line(document, style))
+    lines += _breakers(document, style, now)
     lines += _feed(document)
     lines += _budgets(document)
     lines += _audit(document, style)
@@ -285,6 +286,27 @@ def services_line(document: Doc, style: Style = plain) -> str:
             text += f" at {service['address']}"
         parts.append(text)
     return " · ".join(parts) or UNKNOWN
+
+
+def _breakers(document: Doc, style: Style, now: float) -> list[str]:
+    """Circuit breakers by dependency; of one that is not closed who holds it, for how long, why, and the next probe."""
+    services: Mapping[str, Doc] = document.get("infrastructure_status") or {}
+    known = {name: one["breaker"] for name, one in services.items() if one.get("breaker")}
+    if not known:
+        return []
+    states = [f"{name} {style(one['state'], '' if one['state'] == 'closed' else 'bad')}" for name, one in known.items()]
+    lines = ["  breakers    " + " · ".join(states)]
+    for name, one in known.items():
+        if one["state"] == "closed":
+            continue
+        since, probe = moment(one.get("since")), moment(one.get("next_probe"))
+        parts = [f"{name} {one['state']} in {one['component']}"]
+        parts += [f"for {duration(now - since)}"] if since is not None else []
+        parts += [f"next probe in {max(0.0, probe - now):.1f} s"] if probe is not None else []
+        others = sum(state != "closed" for state in one["components"].values()) - 1
+        parts += [f"in {others} more process{'es' * (others > 1)}"] if others else []
+        lines.append(f"  {style('▲', 'warn')} {', '.join(parts)}: {one['reason']}")
+    return lines
 
 
 def _feed(document: Doc) -> list[str]:

@@ -15,19 +15,22 @@ from __future__ import annotations
 class PipelineError(Exception):
     """Base of every error of this package.
 
-    `next_step` is one command or action for the operator; empty when there is none.
+    `next_step` is one command or action for the operator; empty when there is none. `dependency` is the service
+    whose failure this is (kafka, clickhouse, redis): its circuit breaker counts it; "" = nobody's failure.
     """
 
-    def __init__(self, message: str, *, next_step: str = "") -> None:
+    def __init__(self, message: str, *, next_step: str = "", dependency: str = "") -> None:
         super().__init__(message)
-        self.next_step = next_step
+        self.next_step, self.dependency = next_step, dependency
 
 
 class RetryableError(PipelineError):
     """The same call may succeed later; `retry_after` is in seconds, None when the peer named none."""
 
-    def __init__(self, message: str, *, retry_after: float | None = None, next_step: str = "") -> None:
-        super().__init__(message, next_step=next_step)
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, next_step: str = "", dependency: str = ""
+    ) -> None:
+        super().__init__(message, next_step=next_step, dependency=dependency)
         self.retry_after = retry_after
 
 

@@ -87,6 +87,7 @@ class ServiceStatus:
     """One dependency as a probe saw it: ok, slow, unreachable, or unknown when nobody asked.
 
     `addresses`, of the feed: `host:port` of level1, level2, lookup and admin; `address` is the first that is read.
+    `breaker`: what the components say of their circuit breakers, see telemetry.breakers; None = none has said it.
     """
 
     state: str = "unknown"
@@ -96,6 +97,7 @@ class ServiceStatus:
     age_s: float | None = None
     detail: str = ""
     addresses: Mapping[str, str] = field(default_factory=dict)
+    breaker: Mapping[str, Any] | None = None  # Any: JSON
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from pipeline_orchestrator.processing.process_events import ProcessEvents
 from pipeline_orchestrator.processing.recovery import RecoverableProcessing
 from pipeline_orchestrator.processing.snapshot_store import SnapshotStore
 from pipeline_orchestrator.record import Batch, DeadLetter, Mark, Output
+from pipeline_orchestrator.resilience.dependencies import Dependencies, Reporting
 from pipeline_orchestrator.sole_writer import pipeline_id, rival
 from pipeline_orchestrator.stage_figures import CacheFigures, ProcessingFigures, ProducerFigures, StorageFigures
 from pipeline_orchestrator.storage.claims import Claim
@@ -65,11 +66,18 @@ class Wiring:
     instance: int
     state_dir: Path
     drift: list[Drift] = field(default_factory=list)
+    dependencies: Dependencies = field(default_factory=Dependencies)
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Wiring:  # Any: parsed JSON
         """From {"settings", "instance", "state_dir"}. Raises pydantic.ValidationError, KeyError."""
-        return cls(restore(config["settings"]), int(config.get("instance", 0)), Path(config["state_dir"]))
+        settings = restore(config["settings"])
+        return cls(
+            settings,
+            int(config.get("instance", 0)),
+            Path(config["state_dir"]),
+            dependencies=Dependencies(settings.resilience),
+        )
 
     def partitions(self, instances: int) -> list[int]:
         """Instance i of n owns the partitions p with p % n == i."""
@@ -174,6 +182,7 @@ def build_ingestion(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
         prepare=w.alone,
         on_tick=ProducerFigures(sink, w.drift),
         waiting=source.waiting,
+        dependencies=w.dependencies,
     )
     backfill = Backfill(w.settings, w.instance, reader.journal, w.events_sealed)
     parts = Parts(
@@ -183,7 +192,7 @@ def build_ingestion(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
             Part("backfill", backfill.run, required=False),
         ]
     )
-    return Answering(parts, ReplayLetters(reader.journal, w.settings.clickhouse).answer)
+    return Answering(Reporting(parts, w.dependencies), ReplayLetters(reader.journal, w.settings.clickhouse).answer)
 
 
 def build_processing(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
@@ -210,8 +219,17 @@ def build_processing(config: Mapping[str, Any]) -> Component:  # Any: parsed JSO
         pace_seconds=w.settings.kafka.linger_ms / 1000,
     )
     figures.source = source
-    stage = Stage(source, [processor], sink, source_name="kafka", sink_name="kafka", prepare=w.alone, on_tick=figures)
-    return Closing(stage, partial(asyncio.to_thread, processor.close))
+    stage = Stage(
+        source,
+        [processor],
+        sink,
+        source_name="kafka",
+        sink_name="kafka",
+        prepare=w.alone,
+        on_tick=figures,
+        dependencies=w.dependencies,
+    )
+    return Reporting(Closing(stage, partial(asyncio.to_thread, processor.close)), w.dependencies)
 
 
 def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
@@ -251,6 +269,7 @@ def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
             sink_name="clickhouse",
             prepare=w.topics,
             on_tick=figures,
+            dependencies=w.dependencies,
         )
         parts.append(Part(TABLES[topic].table, stage.run))
     parts.append(Part("audit", HourlyAudit(store, list(sinks.values())).run, required=False))
@@ -261,7 +280,8 @@ def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
         finally:
             await letters.close()
 
-    return Answering(Closing(Parts(parts), close), ReplayRows(store, sinks, _decoded).answer)
+    component = Reporting(Closing(Parts(parts), close), w.dependencies)
+    return Answering(component, ReplayRows(store, sinks, _decoded).answer)
 
 
 def build_cache(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
@@ -281,7 +301,7 @@ def build_cache(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
         pace_seconds=w.settings.redis.flush_ms / 2000,
     )
     batching = BatchingSource(source, max_rows=50_000, max_age=w.settings.redis.flush_ms / 1000)
-    return Stage(
+    stage = Stage(
         batching,
         [],
         sink,
@@ -289,7 +309,9 @@ def build_cache(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
         sink_name="redis",
         prepare=w.topics,
         on_tick=CacheFigures(source, sink),
+        dependencies=w.dependencies,
     )
+    return Reporting(stage, w.dependencies)
 
 
 def _decoded(topic: str, value: bytes) -> pa.RecordBatch:

@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 from pipeline_orchestrator.component import Context
-from pipeline_orchestrator.errors import EndOfInputError, NotConnectedError, RetryableError, UncertainError
-from pipeline_orchestrator.flow.connector import Processor, Sink, Source
+from pipeline_orchestrator.errors import EndOfInputError, NotConnectedError, PipelineError
+from pipeline_orchestrator.flow.connector import Probe, Processor, Sink, Source
 from pipeline_orchestrator.record import Batch, Output
-from pipeline_orchestrator.resilience.backoff import Backoff
+from pipeline_orchestrator.resilience.dependencies import BreakerOpenError, Dependencies
 
 PATIENCE_SECONDS = 2.0  # a delivery that takes longer has the sink asked whether its peer is there
 _SPOKEN = {"kafka": "Kafka", "clickhouse": "ClickHouse", "redis": "Redis"}
@@ -30,9 +30,10 @@ class Stage:
     the source closes and reopens it; a RetryableError or UncertainError of the sink is retried with the same output
     for as long as it takes (the sink resolves its own uncertainty); both show as `degraded`, and so does a write that
     has taken `patience_seconds` while the sink's peer does not answer a probe. `waiting` says, for the cause, what an
-    absent peer leaves waiting ("" = nothing known). Any other error ends the incarnation. Not guaranteed: that an
-    output written just before a crash was acknowledged to the source; sources and sinks drop such repeats by their
-    marks.
+    absent peer leaves waiting ("" = nothing known). When it is tried again `dependencies` decides, which the stages of
+    a process share; `sink_name` and `source_name` are names in it. Any other error ends the incarnation. Not
+    guaranteed: that an output written just before a crash was acknowledged to the source; sources and sinks drop such
+    repeats by their marks.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Stage:
         on_tick: Callable[[Context], None] | None = None,
         prepare: Callable[[], Awaitable[None]] | None = None,
         waiting: Callable[[], str] = str,
+        dependencies: Dependencies | None = None,
         drain_seconds: float = 15.0,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
@@ -53,6 +55,7 @@ class Stage:
         self.sink_name, self.source_name = sink_name, source_name
         self.on_tick, self.prepare = on_tick, prepare
         self.waiting = waiting
+        self.dependencies = dependencies or Dependencies()
         self.drain_seconds, self.patience_seconds = drain_seconds, patience_seconds
         self._undelivered = False  # what is in flight has met trouble
         self._in_flight: asyncio.Task[None] | None = None
@@ -60,11 +63,11 @@ class Stage:
     async def run(self, ctx: Context) -> None:
         """See the class."""
         try:
-            if self.prepare is not None and not await self._until_open(ctx, self.prepare, "what the stage needs"):
+            if self.prepare is not None and not await self._until_prepared(ctx, self.prepare):
                 return
-            if not await self._until_open(ctx, self.sink.open, self.sink_name):
+            if not await self._until_open(ctx, self.sink, self.sink_name):
                 return
-            if not await self._until_open(ctx, self.source.open, self.source_name):
+            if not await self._until_open(ctx, self.source, self.source_name):
                 return
             ctx.ready()
             await self._loop(ctx)
@@ -76,22 +79,39 @@ class Stage:
             await self.source.close()
             await self.sink.close()
 
-    async def _until_open(self, ctx: Context, open_: Callable[[], Awaitable[None]], name: str) -> bool:
+    async def _until_open(self, ctx: Context, end: Source | Sink, name: str) -> bool:
         """Open a connector, retrying while its peer is away; False when drain came first."""
-        backoff, failed = Backoff(), False
-        while not ctx.drain.is_set():
-            try:
-                await open_()
-            except RetryableError as error:
-                failed = True
-                self._degraded(ctx, f"cannot open {name}: {error}", error.next_step)
-                ctx.progress(0)
-                await self._pause(ctx, error.retry_after or backoff.next_delay())
-            else:
-                if failed:
-                    ctx.recovered()
-                return True
-        return False
+        return await self._until_there(ctx, end.open, name, name, lambda: _ask(end.probe))
+
+    async def _until_prepared(self, ctx: Context, prepare: Callable[[], Awaitable[None]]) -> bool:
+        return await self._until_there(ctx, prepare, "", "what the stage needs", None)
+
+    async def _until_there(
+        self,
+        ctx: Context,
+        work: Callable[[], Awaitable[None]],
+        dependency: str,
+        name: str,
+        ask: Callable[[], Awaitable[None]] | None,
+    ) -> bool:
+        failed = False
+
+        def trouble(error: PipelineError) -> None:
+            nonlocal failed
+            failed = True
+            self._degraded(ctx, f"cannot open {name}: {error}", error.next_step)
+
+        async def pause(seconds: float) -> bool:
+            ctx.progress(0)
+            await self._pause(ctx, seconds)
+            return not ctx.drain.is_set()
+
+        if ctx.drain.is_set():
+            return False
+        there = await self.dependencies.until_done(dependency, work, trouble=trouble, pause=pause, ask=ask, timed=False)
+        if there and failed:
+            ctx.recovered()
+        return there
 
     async def _draining(self, ctx: Context, deadline: float | None) -> float | None:
         """Tell the source to finish once drain is set; returns the monotonic time at which draining ends."""
@@ -112,10 +132,11 @@ class Stage:
             except NotConnectedError as error:
                 if deadline is not None:
                     return
+                self.dependencies.blame(error)
                 ctx.degraded(f"{self.source_name}: {error}", error.next_step)
                 await self._settle(ctx)
                 await self.source.close()
-                if not await self._until_open(ctx, self.source.open, self.source_name):
+                if not await self._until_open(ctx, self.source, self.source_name):
                     return
                 ctx.recovered()
                 continue
@@ -126,6 +147,7 @@ class Stage:
                 await self._reap(ctx)
                 ctx.progress(0)
                 continue
+            self.dependencies.credit(self.source_name)
             began = time.perf_counter()
             output = self.process(batch)
             ctx.timed("busy", time.perf_counter() - began)
@@ -165,21 +187,22 @@ class Stage:
             await self._settle(ctx)
 
     async def _deliver(self, ctx: Context, output: Output) -> None:
-        """Write until durable, then acknowledge. The order of these two lines is the delivery guarantee."""
-        backoff, self._undelivered = Backoff(base=0.2, cap=10.0), False
-        watch = asyncio.create_task(self._watch(ctx))
-        try:
-            while True:
-                try:
-                    await self.sink.write(output)
-                    break
-                except (RetryableError, UncertainError) as error:
-                    self._undelivered = True
-                    self._degraded(ctx, f"{self.sink_name}: {error}", error.next_step)
-                    ctx.count("component_errors_total", cause="sink", retryable="true")
-                    await asyncio.sleep(getattr(error, "retry_after", None) or backoff.next_delay())
-        finally:
-            watch.cancel()
+        """Write until durable, then acknowledge. The order of these two is the delivery guarantee."""
+        self._undelivered = False
+
+        def trouble(error: PipelineError) -> None:
+            self._undelivered = True
+            self._degraded(ctx, f"{self.sink_name}: {error}", error.next_step)
+            if not isinstance(error, BreakerOpenError):
+                ctx.count("component_errors_total", cause="sink", retryable="true")
+
+        await self.dependencies.until_done(
+            self.sink_name,
+            lambda: self._write(ctx, output),
+            trouble=trouble,
+            pause=_sleep,
+            ask=lambda: _ask(self.sink.probe),
+        )
         await self.source.ack(output.batch)
         if self._undelivered:
             ctx.recovered()
@@ -192,16 +215,24 @@ class Stage:
                 ctx.count("dead_letters_total", letters, reason=reason)
         ctx.progress(len(output.batch))
 
+    async def _write(self, ctx: Context, output: Output) -> None:
+        watch = asyncio.create_task(self._watch(ctx))
+        try:
+            await self.sink.write(output)
+        finally:
+            watch.cancel()
+
     async def _watch(self, ctx: Context) -> None:
         """Say that the sink's peer is gone before the write gives up: its own deadline may be long."""
-        while not self._undelivered:
+        while True:
             await asyncio.sleep(self.patience_seconds)
             probe = await self.sink.probe()
-            if probe.ok is False and not self._undelivered:
+            if probe.ok is not False:
+                continue
+            self.dependencies.of(probe.name).silent(_silence(probe))
+            if not self._undelivered:
                 self._undelivered = True
-                name = _SPOKEN.get(probe.name, probe.name)
-                cause = f"{name} at {probe.address} does not answer"
-                self._degraded(ctx, cause, "manage_pipeline.py services status")
+                self._degraded(ctx, _silence(probe), "manage_pipeline.py services status")
 
     def _degraded(self, ctx: Context, cause: str, next_step: str) -> None:
         waiting = self.waiting()
@@ -214,3 +245,21 @@ class Stage:
                 await ctx.drain.wait()
         except TimeoutError:
             return
+
+
+def _silence(probe: Probe) -> str:
+    return f"{_SPOKEN.get(probe.name, probe.name)} at {probe.address} does not answer"
+
+
+async def _ask(probe: Callable[[], Awaitable[Probe]]) -> None:
+    """Raises NotConnectedError when the peer does not answer."""
+    answer = await probe()
+    if answer.ok is False:
+        raise NotConnectedError(
+            _silence(answer), next_step="manage_pipeline.py services status", dependency=answer.name
+        )
+
+
+async def _sleep(seconds: float) -> bool:
+    await asyncio.sleep(seconds)
+    return True

@@ -15,6 +15,7 @@ from pipeline_orchestrator.ingestion import subscriptions as say
 from pipeline_orchestrator.resilience.backoff import Backoff
 
 CONNECT_SECONDS = 5.0
+SILENCE_SECONDS = 30.0
 RETRY_SECONDS = 60.0
 QUEUED_KB = 1024.0  # more than this is queued ...
 QUEUED_TIMES = 3  # ... in so many lines one after the other: we are too slow
@@ -45,10 +46,10 @@ class AdminLink:
             backoff.reset()
             try:
                 writer.write(say.set_client_name(self.client_name) + _CLIENTSTATS)
-                while line := await reader.readline():
+                while line := await _line(reader):
                     self.take(line.decode("latin-1"))
             except (OSError, ValueError):
-                pass  # the peer is gone, or speaks no lines: the same as an end of stream
+                pass  # the peer is gone, silent, or speaks no lines: the same as an end of stream
             finally:
                 writer.close()
                 self._forget()
@@ -84,3 +85,9 @@ class AdminLink:
     def too_slow(self, connection: str) -> bool:
         """The feed has been queueing for this connection."""
         return self._over.get(connection, 0) >= QUEUED_TIMES
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    """The next line, b"" at the end. Raises TimeoutError when none comes: IQConnect says S,STATS each second."""
+    async with asyncio.timeout(SILENCE_SECONDS):
+        return await reader.readline()

@@ -1,1 +1,1 @@
-"""Backoff, breaker, retry."""
+"""Delays, circuit breaker, budget of repeats, and the dependencies that have one of each."""

@@ -397,4 +397,4 @@ def _retried() -> Iterator[None]:
     try:
         yield
     except UncertainError as error:
-        raise NotConnectedError(str(error), next_step=error.next_step) from error
+        raise NotConnectedError(str(error), next_step=error.next_step, dependency=error.dependency) from error

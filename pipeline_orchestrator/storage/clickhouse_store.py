@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -25,7 +26,9 @@ from pipeline_orchestrator.flow.connector import Probe
 BAD_DATA = frozenset({6, 27, 38, 41, 53, 69, 70, 72, 117, 131, 321, 349, 407, 469, 691})
 # The schema, the rights or the settings are wrong: no row would pass.
 FATAL = frozenset({16, 47, 60, 81, 115, 164, 497, 516})
+DEPENDENCY = "clickhouse"
 CHUNK = 1 << 20  # bytes per piece of an insert's body
+CLOSE_SECONDS = 3.0
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -76,7 +79,9 @@ class Store:
             self._users = max(0, self._users - 1)
             if self._users == 0 and self._client is not None:
                 client, self._client = self._client, None
-                await client.close()
+                with suppress(TimeoutError):  # its sockets close with the process at the latest
+                    async with asyncio.timeout(CLOSE_SECONDS):
+                        await client.close()
 
     async def _new_client(self) -> AsyncClient:
         import clickhouse_connect
@@ -100,6 +105,7 @@ class Store:
             raise NotConnectedError(
                 f"cannot reach ClickHouse at {self.address}: {_short(error)}",
                 next_step=f"check that it answers: curl http://{self.address}/ping",
+                dependency=DEPENDENCY,
             ) from error
         return client
 
@@ -137,7 +143,8 @@ class Store:
             async with asyncio.timeout(limit):
                 return await call
         except TimeoutError as error:
-            raise UncertainError(f"ClickHouse at {self.address} did not answer within {limit:g} s") from error
+            text = f"ClickHouse at {self.address} did not answer within {limit:g} s"
+            raise UncertainError(text, dependency=DEPENDENCY) from error
         except (ClickHouseError, OSError) as error:
             raise self._decided(error) from error
 
@@ -166,21 +173,22 @@ class Store:
                 )
         except TimeoutError as error:
             text = f"no answer to an insert of {rows.num_rows} rows within {self.insert_timeout:g} s"
-            raise UncertainError(text) from error
+            raise UncertainError(text, dependency=DEPENDENCY) from error
         except (ClickHouseError, OSError) as error:
             raise self._decided(error) from error
         if summary.written_rows != rows.num_rows:
-            raise UncertainError(f"{summary.written_rows} of {rows.num_rows} rows were acknowledged")
+            text = f"{summary.written_rows} of {rows.num_rows} rows were acknowledged"
+            raise UncertainError(text, dependency=DEPENDENCY)
 
     def _decided(self, error: Exception) -> Exception:
         """Our error for the client's: the code decides, never the text."""
         code = getattr(error, "code", None)
         if not code:
-            return NotConnectedError(f"ClickHouse at {self.address}: {_short(error)}")
+            return NotConnectedError(f"ClickHouse at {self.address}: {_short(error)}", dependency=DEPENDENCY)
         text = f"ClickHouse at {self.address} answered code {code}: {_short(error)}"
         if code in BAD_DATA:
             return RowsRefusedError(text)
-        return PermanentError(text) if code in FATAL else RetryableError(text)
+        return PermanentError(text) if code in FATAL else RetryableError(text, dependency=DEPENDENCY)
 
     async def ensure_dead(self, query_ids: Sequence[str], deadline: float = 10.0) -> None:
         """Kill these queries and wait until none of them runs. Raises UncertainError when one still does."""
@@ -193,7 +201,8 @@ class Store:
             if running[0][0] == 0:
                 return
             if time.monotonic() > end:
-                raise UncertainError(f"an insert could not be killed within {deadline:g} s")
+                text = f"an insert could not be killed within {deadline:g} s"
+                raise UncertainError(text, dependency=DEPENDENCY)
             await asyncio.sleep(pause)
             pause = min(1.0, pause * 2)
 

@@ -25,7 +25,7 @@ from pipeline_orchestrator.storage.sink_stats import SinkStats
 from pipeline_orchestrator.storage.table_access import TableAccess, key_partitions
 
 ATTEMPTS_RESERVED = 32  # query ids that one INTEND names; more attempts name more
-RESOLUTIONS = 3  # of one run() before the caller's backoff takes over
+ROUNDS = 2  # of one run(): what an uncertain insert left out is sent once more, then the caller decides when
 
 Rows = npt.NDArray[np.int64]  # row numbers
 
@@ -62,10 +62,10 @@ class InsertJob:
     async def run(self) -> None:
         """INSERT until nothing is missing.
 
-        Raises RetryableError or UncertainError after three failed rounds, PermanentError at once; the intent stays
+        Raises RetryableError or UncertainError after a second failed round, PermanentError at once; the intent stays
         open in all cases.
         """
-        for round_ in range(RESOLUTIONS):
+        for round_ in range(ROUNDS):
             try:
                 if self._uncertain:
                     await self._resolve()
@@ -73,7 +73,7 @@ class InsertJob:
                 return
             except (RetryableError, UncertainError):
                 self._uncertain = True
-                if round_ == RESOLUTIONS - 1:
+                if round_ == ROUNDS - 1:
                     raise
             except BaseException:
                 self._uncertain = True

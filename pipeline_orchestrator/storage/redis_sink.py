@@ -117,12 +117,13 @@ class RedisSink:
         except ResponseError as error:
             if isinstance(error, NoScriptError):
                 raise
-            raise RetryableError(f"Redis at {self.address} answered: {error}") from error
+            raise RetryableError(f"Redis at {self.address} answered: {error}", dependency="redis") from error
         except (RedisError, OSError, TimeoutError) as error:
             await self._drop_client()
             raise NotConnectedError(
                 f"Redis at {self.address}: {str(error) or type(error).__name__}",
                 next_step=f"check that it answers: redis-cli -h {self.config.host} -p {self.config.port} ping",
+                dependency="redis",
             ) from error
 
     # -- start ---------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline_orchestrator.channel import Beat
@@ -22,10 +22,11 @@ from pipeline_orchestrator.status import (
     rfc3339,
 )
 from pipeline_orchestrator.telemetry.audited import audit_document
+from pipeline_orchestrator.telemetry.breakers import breaker_document
 from pipeline_orchestrator.telemetry.figures import Figures
 from pipeline_orchestrator.telemetry.metrics import Histogram, base_name, label_of
 from pipeline_orchestrator.telemetry.process import ProcessFigures
-from pipeline_orchestrator.telemetry.refused import REFUSED_GAUGE, plain_gauges, refused_document
+from pipeline_orchestrator.telemetry.refused import plain_gauges, refused_document
 
 RECEIVED = "component_received_records_total"
 SENT = "component_sent_records_total"
@@ -89,6 +90,7 @@ class Snapshots:
     ) -> PipelineSnapshot:
         """The snapshot of this moment."""
         now = self._clock.monotonic_ns()
+        fresh = self._fresh_gauges(states, now)
         return PipelineSnapshot(
             generated_at=rfc3339(self._clock.wall_ns()),
             status=status,
@@ -96,27 +98,29 @@ class Snapshots:
             since=rfc3339(since_ns),
             symbols=symbols,
             symbols_source=source,
-            symbols_refused=refused_document(self._refused(states, now)),
+            symbols_refused=refused_document(fresh),
             dead_letters=self._dead_letters(),
             components={state.id: self._component(state, now, processes) for state in states},
             metrics=self._metrics([state.id for state in states], now),
-            infrastructure_status={name: self._service(name, now) for name in (*SERVICES, *self._extra_services())},
+            infrastructure_status={
+                name: replace(self._service(name, now), breaker=breaker_document(name, fresh))
+                for name in (*SERVICES, *self._extra_services())
+            },
             budgets=dict(self.budgets),
             audit=audit_document(
                 [self._figures[s.id].total["gauges"] for s in states if s.id in self._figures], self._clock.wall_ns()
             ),
         )
 
-    def _refused(self, states: Sequence[ComponentState], now: int) -> dict[str, dict[str, Any]]:
-        """What readers say of refused symbols, by component: of those that live and speak."""
+    def _fresh_gauges(self, states: Sequence[ComponentState], now: int) -> dict[str, dict[str, Any]]:
+        """Gauges by component: of those that live and speak."""
         found = {}
         for state in states:
             figures = self._figures.get(state.id)
             if figures is None or state.state not in ALIVE or state.last_beat_ns is None:
                 continue
             if (now - state.last_beat_ns) / 1e9 <= STALE_INTERVALS * self._interval_s:
-                gauges = figures.total["gauges"]
-                found[state.id] = {key: value for key, value in gauges.items() if base_name(key) == REFUSED_GAUGE}
+                found[state.id] = figures.total["gauges"]
         return found
 
     def _dead_letters(self) -> dict[str, Any]:

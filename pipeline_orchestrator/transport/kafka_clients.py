@@ -77,6 +77,7 @@ def cannot(verb: str, kafka: KafkaConfig, cause: BaseException | str) -> NotConn
     return NotConnectedError(
         f"cannot {verb} Kafka at {kafka.bootstrap_servers}: {text}",
         next_step="manage_pipeline.py services status",
+        dependency="kafka",
     )
 
 

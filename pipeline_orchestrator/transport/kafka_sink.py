@@ -165,6 +165,7 @@ class KafkaSink:
         return RetryableError(
             f"Kafka at {self._kafka.bootstrap_servers} did not take the records of {self.name}: {cause}",
             next_step="manage_pipeline.py services status",
+            dependency="kafka",
         )
 
     async def close(self) -> None:

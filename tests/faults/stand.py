@@ -151,6 +151,10 @@ class Stand:
         """State of a service as status shows it; unknown while nobody answers."""
         return str(self.status().get("infrastructure_status", {}).get(name, {}).get("state", "unknown"))
 
+    def breaker(self, name: str) -> dict[str, Any]:  # Any: JSON
+        """The worst circuit breaker of a service as status shows it; empty while it is unknown."""
+        return self.status().get("infrastructure_status", {}).get(name, {}).get("breaker") or {}
+
     def ready(self, name: str) -> bool:
         """Whether a component runs."""
         return self.component(name).get("state") == "running"

@@ -10,7 +10,7 @@ import os
 import pytest
 
 from tests.faults.conftest import Make
-from tests.faults.stand import lasting
+from tests.faults.stand import SLOWLY_S, lasting
 from tests.faults.verdict import check
 
 SECONDS = float(os.environ.get("FAULT_SECONDS", "8"))
@@ -35,6 +35,8 @@ def test_f10_a_store_that_refuses_gets_every_row_once(make_stand: Make) -> None:
             heal=proxy.heal,
         )
     assert stand.component("storage/0")["restarts"] == 0
+    assert any("dependency=clickhouse" in line for line in stand.logged("breaker_opened"))
+    stand.pipeline.wait("breaker closed", lambda: stand.breaker("clickhouse").get("state") == "closed", SLOWLY_S)
     check(stand)
 
 

@@ -9,10 +9,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from config.sections import ResilienceConfig
 from pipeline_orchestrator.errors import EndOfInputError, NotConnectedError
 from pipeline_orchestrator.flow.connector import Probe
 from pipeline_orchestrator.flow.stage import Stage
 from pipeline_orchestrator.record import Batch, Output
+from pipeline_orchestrator.resilience.breaker import BreakerState
+from pipeline_orchestrator.resilience.dependencies import Dependencies
 from tests.doubles.context import FakeContext
 
 
@@ -153,3 +156,94 @@ async def test_what_waits_is_told_while_a_peer_cannot_be_opened(tmp_path: Path) 
         await ends.tried.wait()
         ctx.drain.set()
     assert ctx.causes == ["cannot open sink: nobody there; 7 lines wait"]
+
+
+async def test_a_write_that_hangs_opens_the_breaker_and_its_end_brings_the_probe_forward(tmp_path: Path) -> None:
+    """No write fails: that the peer does not answer is all there is to see."""
+    sink, ctx = Hanging(False), FakeContext(tmp_path)
+    dependencies = Dependencies(ResilienceConfig(minimum_calls=1))
+    stage = Stage(
+        OneBatch(),  # type: ignore[arg-type]  # only what a run calls
+        [],
+        sink,
+        sink_name="kafka",
+        dependencies=dependencies,
+        patience_seconds=0.01,
+    )
+    breaker = dependencies.of("kafka").breaker
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        group.create_task(stage.run(ctx))
+        for _ in range(2):  # the first answer is judged when the second question comes
+            await sink.probed.acquire()
+        assert (breaker.state, breaker.reason) == (BreakerState.OPEN, "Kafka at h:1 does not answer")
+        sink.answer.set()
+    assert (breaker.state, breaker.wait_seconds()) == (BreakerState.OPEN, 0.0)
+    assert ctx.cause is None
+
+
+class Peer:
+    """What several sinks write to; `enough` is set when it was asked five times whether it is there."""
+
+    def __init__(self) -> None:
+        self.there, self.writes, self.asked = False, 0, 0
+        self.enough = asyncio.Event()
+
+
+class Failing(Hanging):
+    """A sink whose writes fail while its peer is not there."""
+
+    def __init__(self, peer: Peer) -> None:
+        super().__init__(True)
+        self.peer = peer
+
+    async def write(self, output: Output) -> None:
+        self.peer.writes += 1
+        if not self.peer.there:
+            raise NotConnectedError("gone", dependency="kafka")
+
+    async def probe(self) -> Probe:
+        self.peer.asked += 1
+        if self.peer.asked == 5:
+            self.peer.enough.set()
+        return Probe("kafka", "h:1", self.peer.there, None)
+
+
+async def test_two_stages_share_the_probes_of_one_dependency_and_both_deliver(tmp_path: Path) -> None:
+    peer, contexts = Peer(), (FakeContext(tmp_path), FakeContext(tmp_path))
+    dependencies = Dependencies(ResilienceConfig(minimum_calls=2, probe_max_seconds=0.05))
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        for ctx in contexts:
+            stage = Stage(Rows(), [], Failing(peer), sink_name="kafka", dependencies=dependencies)  # type: ignore[arg-type]  # as above
+            group.create_task(stage.run(ctx))
+        await peer.enough.wait()
+        assert peer.writes == 2  # what opened it; probes found nobody and wrote nothing
+        assert all(ctx.cause is not None and ctx.cause.startswith("kafka: ") for ctx in contexts)
+        peer.there = True
+    assert [ctx.counts["component_received_records_total"] for ctx in contexts] == [3, 3]
+    assert [ctx.cause for ctx in contexts] == [None, None]
+
+
+class Shaky(OneBatch):
+    """A source that gives four batches between any two losses of its connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    async def read(self) -> Batch | None:
+        self.reads += 1
+        if self.reads > 60:
+            raise EndOfInputError("enough")
+        if self.reads % 5 == 0:
+            raise NotConnectedError("connection reset", dependency="kafka")
+        return Batch.empty("log")
+
+
+async def test_a_source_that_delivers_between_its_losses_never_opens_the_breaker(tmp_path: Path) -> None:
+    sink, ctx = Hanging(True), FakeContext(tmp_path)
+    sink.answer.set()
+    dependencies = Dependencies()
+    await Stage(Shaky(), [], sink, source_name="kafka", dependencies=dependencies).run(ctx)  # type: ignore[arg-type]  # as above
+    dependencies.tell(ctx)
+    assert ctx.causes == ["kafka: connection reset"] * 12
+    assert ctx.events == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from config.sections import IQFeedConfig
 from pipeline_orchestrator.flow.spool_format import Frame
+from pipeline_orchestrator.ingestion import admin_link
 from pipeline_orchestrator.ingestion.admin_link import QUEUED_KB, AdminLink
 from pipeline_orchestrator.ingestion.feed_clock import FeedClock
 from pipeline_orchestrator.ingestion.feed_signs import FeedSigns
@@ -181,6 +183,28 @@ def test_statistics_that_cannot_be_read_tell_nothing() -> None:
     assert link.upstream is None and not link.queued_kb
     link.take("S,STATS,,,0,0,1,0,0,0,,,Not Connected,6.0.0.4,me,0,0,,0.02,0.02,,")
     assert link.upstream is False
+
+
+async def test_an_admin_port_that_falls_silent_is_left_and_what_it_told_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left = asyncio.Event()
+
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(stats(0, 1, 2000.0).encode() + b"\r\n")
+        await reader.read()  # its end is ours
+        left.set()
+        writer.close()
+
+    monkeypatch.setattr(admin_link, "SILENCE_SECONDS", 0.05)
+    server = await asyncio.start_server(served, "127.0.0.1", 0)
+    link = AdminLink(IQFeedConfig(admin_port=server.sockets[0].getsockname()[1]), "me", lambda: 1)
+    holding = asyncio.create_task(link.hold())
+    async with asyncio.timeout(20), server:
+        await left.wait()
+    holding.cancel()
+    await asyncio.gather(holding, return_exceptions=True)
+    assert (link.upstream, link.queued_kb) == (None, {})
 
 
 def test_a_clock_that_stands_still_is_asked_once_per_silence_and_told_all_the_while(tmp_path: Path) -> None:

@@ -125,6 +125,27 @@ def in_pipe(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, check=False, env=environment(**extra))
 
 
+def test_status_tells_why_a_breaker_is_open_since_when_and_when_it_is_probed() -> None:
+    closed = {"state": "closed", "reason": "", "since": STATUS["since"], "next_probe": None, "component": "cache/0"}
+    opened = {
+        "state": "open",
+        "reason": "ClickHouse at 127.0.0.1:2: refused",
+        "since": "2026-11-21T09:59:48.000Z",
+        "next_probe": "2026-11-21T10:00:02.500Z",
+        "component": "storage/0",
+        "components": {"storage/0": "open", "storage/1": "half-open", "cache/0": "closed"},
+    }
+    services = {**STATUS["infrastructure_status"]}
+    services["clickhouse"] = {**services["clickhouse"], "breaker": opened}
+    services["redis"] = {**services["redis"], "breaker": {**closed, "components": {"cache/0": "closed"}}}
+    picture = render_status({**STATUS, "infrastructure_status": services}, now=moment(STATUS["generated_at"]))
+    assert "  breakers    clickhouse open · redis closed\n" in picture
+    assert (
+        "  ▲ clickhouse open in storage/0, for 12s, next probe in 2.5 s, in 1 more process: "
+        "ClickHouse at 127.0.0.1:2: refused\n"
+    ) in picture
+
+
 def test_status_picture_is_the_golden_one() -> None:
     assert StatusReply.model_validate({**STATUS, "components": {}}).status == "degraded"
     now = moment(STATUS["generated_at"])
