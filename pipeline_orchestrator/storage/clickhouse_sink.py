@@ -233,7 +233,7 @@ class ClickHouseSink:
             await self._move_on(plan)
             return
         self._count(plan)
-        intent = self._intent(batch, plan, there_before)
+        intent = replace(self._intent(batch, plan, there_before), owes_letters=bool(letters))
         job = self._make_job(output, plan, intent)
         try:
             await self._persist(intend(self._ledger, intent))

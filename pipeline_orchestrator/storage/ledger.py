@@ -74,7 +74,10 @@ class PartRange:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """An insert that was about to be made. Its attempts are named `base`-0, `base`-1, ... below `attempts`."""
+    """An insert that was about to be made. Its attempts are named `base`-0, `base`-1, ... below `attempts`.
+
+    `owes_letters`: some of its records become dead letters, which are durable for certain only once it is sealed.
+    """
 
     base: str
     attempts: int
@@ -82,6 +85,7 @@ class Intent:
     table_uuid: str
     ranges: tuple[PartRange, ...]
     oldest_us: int = 0  # smallest sort time of its rows: what TTL may have taken
+    owes_letters: bool = False
 
     def query_ids(self) -> list[str]:
         """Every id under which an attempt may still run."""
@@ -136,11 +140,12 @@ def intend(ledger: Ledger, intent: Intent) -> Ledger:
 
 
 def seal(ledger: Ledger) -> Ledger:
-    """SEAL: the open insert is in the table, all of it."""
+    """SEAL: the open insert is in the table, all of it, and its dead letters are durable."""
     if ledger.open is None:
         raise ValueError(f"{ledger.table}: nothing to seal")
     after = {part.partition: part.after for part in ledger.open.ranges}
-    return replace(ledger, positions={**ledger.positions, **after}, open=None, sealed=ledger.open)
+    sealed = replace(ledger.open, owes_letters=False)
+    return replace(ledger, positions={**ledger.positions, **after}, open=None, sealed=sealed)
 
 
 def advance(ledger: Ledger, positions: Mapping[int, Position]) -> Ledger:
@@ -151,17 +156,20 @@ def advance(ledger: Ledger, positions: Mapping[int, Position]) -> Ledger:
 def settle(ledger: Ledger, counts: Mapping[int, Count]) -> tuple[Ledger, list[Note]]:
     """At a start: decide an open insert by `counts`, what was found per partition. No attempt may still run.
 
-    A partition that holds all its rows is sealed; any other goes back to before, its range to be rechecked.
+    A partition that holds all its rows is sealed; any other goes back to before, its range to be rechecked. So do
+    all of them where dead letters are owed: the records are read again, and refused again.
     """
     if ledger.open is None:
         return ledger, []
     positions, landed = dict(ledger.positions), 0
     for part in ledger.open.ranges:
-        whole = counts.get(part.partition, NOTHING).keys >= part.rows
+        whole = counts.get(part.partition, NOTHING).keys >= part.rows and not ledger.open.owes_letters
         landed += whole
         positions[part.partition] = part.after if whole else _back(part, ledger.open.log_id)
     whole_intent = landed == len(ledger.open.ranges)
     text = f"an insert of {ledger.table} was open: {landed} of {len(ledger.open.ranges)} partitions had landed whole"
+    if ledger.open.owes_letters:
+        text = f"an insert of {ledger.table} was open and owed dead letters: its records are read again"
     settled = replace(ledger, positions=positions, open=None, sealed=ledger.open if whole_intent else None)
     return settled, [Note("open_insert_settled", text)]
 

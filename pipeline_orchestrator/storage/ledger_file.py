@@ -228,6 +228,7 @@ def _intent(intent: Intent | None) -> Json | None:
         "log_id": intent.log_id,
         "table_uuid": intent.table_uuid,
         "oldest_us": intent.oldest_us,
+        "owes_letters": intent.owes_letters,
         "ranges": ranges,
     }
 
@@ -239,4 +240,12 @@ def _to_intent(found: Json | None) -> Intent | None:
         PartRange(number, first, last, rows, _to_position(before), _to_position(after))
         for number, first, last, rows, before, after in found["ranges"]
     )
-    return Intent(found["base"], found["attempts"], found["log_id"], found["table_uuid"], ranges, found["oldest_us"])
+    return Intent(
+        found["base"],
+        found["attempts"],
+        found["log_id"],
+        found["table_uuid"],
+        ranges,
+        found["oldest_us"],
+        found.get("owes_letters", True),  # ledgers of earlier versions do not say: it may
+    )
