@@ -16,10 +16,11 @@ from pipeline_orchestrator.storage.clickhouse_store import RowsRefusedError, Sto
 from pipeline_orchestrator.storage.columns import integers
 from pipeline_orchestrator.storage.ledger import Count, Intent, LogFacts, Recheck
 from pipeline_orchestrator.storage.migrate import migrate
-from pipeline_orchestrator.storage.table_access import Identity, row_keys
+from pipeline_orchestrator.storage.table_access import Around, Identity, row_keys
 from pipeline_orchestrator.storage.tables import TableSpec
 
 RECOVERY_S = 120.0  # deadline of the reads that a start may make over a whole table
+DAY_US = 86_400_000_000
 
 
 class ClickHouseTable:
@@ -107,14 +108,24 @@ class ClickHouseTable:
             found |= {Identity(str(who), *(int(value) for value in rest)) for who, *rest in rows}
         return found
 
-    async def holds(self, identity: Identity) -> bool:
+    async def holding(self, identities: Sequence[Identity], around: Around) -> set[Identity]:
+        spec, given = self.spec, {}
+        wanted = []
+        for number, (who, *rest) in enumerate(identities):
+            given[f"who{number}"] = who
+            wanted.append(f"(toString({spec.who}) = {{who{number}:String}} AND {spec.identity_sql} = {tuple(rest)})")
+        where = f"sort_time BETWEEN {_micros(around.first_us - DAY_US)} AND {_micros(around.last_us + DAY_US)}"
+        if around.symbols is not None:
+            given |= {f"symbol{number}": symbol for number, symbol in enumerate(around.symbols)}
+            named = ", ".join(f"{{symbol{number}:String}}" for number in range(len(around.symbols)))
+            where += f" AND symbol IN ({named})"
         rows = await self.store.query(
-            f"SELECT 1 FROM {self._name} WHERE toString({self.spec.who}) = {{who:String}}"
-            f" AND {self.spec.identity_sql} = {tuple(identity[1:])} LIMIT 1",
-            {"who": identity.who},
+            f"SELECT DISTINCT toString({spec.who}), {', '.join(spec.identity)}, {spec.out or '0'}"
+            f" FROM {self._name} WHERE {where} AND ({' OR '.join(wanted)})",
+            given,
             deadline=RECOVERY_S,
         )
-        return bool(rows)
+        return {Identity(str(who), *(int(value) for value in rest)) for who, *rest in rows}
 
     async def logs(self) -> dict[int, list[LogFacts]]:
         rows = await self.store.query(
@@ -144,6 +155,10 @@ class ClickHouseTable:
 
     async def probe(self) -> Probe:
         return await self.store.probe()
+
+
+def _micros(at_us: int) -> str:
+    return f"fromUnixTimestamp64Micro({at_us}, 'UTC')"
 
 
 def _outside(windows: Iterable[Recheck]) -> tuple[str, dict[str, str]]:

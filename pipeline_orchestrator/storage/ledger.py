@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from pipeline_orchestrator.errors import ForeignLogError, RetryableError
+from pipeline_orchestrator.errors import ForeignLogError, PermanentError, RetryableError
 from pipeline_orchestrator.record import Mark
 
 Marks = Mapping[str, Mark]  # writer ("0" for instance 0, "ingestion/0" in the dead letters) -> mark
@@ -108,12 +108,21 @@ class Ledger:
     positions: Mapping[int, Position] = field(default_factory=dict)
     open: Intent | None = None
     sealed: Intent | None = None
+    late: Intent | None = None  # rows that earlier inserts had to leave out, about to land now: one range each
 
     def check_landable(self, log_id: str, partition: int, offset: int) -> None:
-        """Raises RetryableError while the stage may still insert this offset itself: a late row would be its double."""
+        """Raises RetryableError while the stage may still insert this offset itself: a late row would be its double.
+
+        Raises LogReplacedError where it never can be told, because storage reads another log by now.
+        """
         position = self.positions.get(partition)
-        if position is None or position.log_id != log_id:
-            why = f"storage does not stand in log {log_id}, which offset {offset} counts in"
+        if position is not None and position.log_id != log_id:
+            raise LogReplacedError(
+                f"{self.topic}/{partition}: offset {offset} counts in log {log_id}, which was replaced by log"
+                f" {position.log_id}; what was read again came with that one, and this letter keeps the bytes"
+            )
+        if position is None:
+            why = "storage has no position there"
         elif offset >= position.next:
             why = f"storage has not come to offset {offset} yet (next is {position.next})"
         elif position.rechecks:
@@ -121,6 +130,10 @@ class Ledger:
         else:
             return
         raise RetryableError(f"{self.topic}/{partition}: {why}")
+
+
+class LogReplacedError(PermanentError):
+    """A record of a log that is read no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +254,8 @@ def wiped(ledger: Ledger, table_uuid: str) -> tuple[Ledger, list[Note]]:
 def adopt(own: Ledger, others: Iterable[Ledger], partitions: Iterable[int]) -> Ledger:
     """Take over partitions that another instance owned before; the youngest generation of each wins.
 
-    What that instance had open for them becomes a recheck. Partitions outside `partitions` are kept as they are:
+    What that instance had open for them becomes a recheck; where late rows were about to land, the rows are not
+    counted any more. Partitions outside `partitions` are kept as they are:
     their new owner may not have started yet.
     """
     positions = dict(own.positions)
@@ -249,10 +263,13 @@ def adopt(own: Ledger, others: Iterable[Ledger], partitions: Iterable[int]) -> L
         if other.table_uuid != own.table_uuid:
             continue
         open_parts = {part.partition: part for part in other.open.ranges} if other.open is not None else {}
+        late = {part.partition for part in other.late.ranges} if other.late is not None else set()
         for partition in partitions:
             theirs, mine = other.positions.get(partition), positions.get(partition)
             if partition in open_parts and other.open is not None:
                 theirs = _back(open_parts[partition], other.open.log_id)
+            if theirs is not None and partition in late:
+                theirs = replace(theirs, rows=None)
             if theirs is not None and (mine is None or theirs.generation > mine.generation):
                 positions[partition] = theirs
     return replace(own, positions=positions)

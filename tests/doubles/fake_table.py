@@ -16,7 +16,7 @@ from pipeline_orchestrator.market.events import EVENTS
 from pipeline_orchestrator.record import Mark
 from pipeline_orchestrator.storage.clickhouse_store import RowsRefusedError
 from pipeline_orchestrator.storage.ledger import Count, Intent, LogFacts, Recheck
-from pipeline_orchestrator.storage.table_access import Identity, row_keys
+from pipeline_orchestrator.storage.table_access import Around, Identity, row_keys
 from pipeline_orchestrator.storage.tables import TABLES
 
 
@@ -53,6 +53,7 @@ class FakeTable:
         self.tokens: list[str] = []
         self.dead: set[str] = set()
         self.down = False
+        self.questions: list[str] = []
         self._uuid = str(uuid.uuid4())
 
     def wipe(self) -> None:
@@ -97,13 +98,11 @@ class FakeTable:
         self.dead.update(query_ids)
 
     def _within(self, intent: Intent) -> list[Row]:
-        spans = {part.partition: part for part in intent.ranges}
         return [
             row
             for row in self.rows
             if row.log_id == intent.log_id
-            and row.partition in spans
-            and spans[row.partition].first <= row.offset <= spans[row.partition].last
+            and any(row.partition == part.partition and part.first <= row.offset <= part.last for part in intent.ranges)
         ]
 
     async def counts(self, intent: Intent) -> dict[int, Count]:
@@ -115,6 +114,7 @@ class FakeTable:
 
     async def present_keys(self, intent: Intent) -> npt.NDArray[np.int64]:
         self._alive()
+        self.questions.append("present_keys")
         found = self._within(intent)
         partitions = np.array([row.partition for row in found], dtype=np.int32)
         return row_keys(partitions, np.array([row.offset for row in found], dtype=np.int64))
@@ -135,9 +135,10 @@ class FakeTable:
         self._alive()
         return {row.identity for row in self._rechecked(partition, rechecks)}
 
-    async def holds(self, identity: Identity) -> bool:
+    async def holding(self, identities: Sequence[Identity], around: Around) -> set[Identity]:
         self._alive()
-        return any(row.identity == identity for row in self.rows)
+        self.questions.append("holding")
+        return {row.identity for row in self.rows} & set(identities)
 
     async def logs(self) -> dict[int, list[LogFacts]]:
         self._alive()
