@@ -55,7 +55,7 @@ class HourlyAudit:
         self.store, self.sinks = store, tuple(sinks)
         self._clock, self._now = clock, now
         self._due = now()
-        self._required: set[str] = set()  # tables whose demand was answered
+        self._failed = False
 
     async def run(self, ctx: Context) -> None:
         """Until drain."""
@@ -70,11 +70,12 @@ class HourlyAudit:
 
     async def look(self, ctx: Context) -> None:
         """Audit if it is due."""
-        demanded = {sink.spec.table for sink in self.sinks if sink.audit_required} - self._required
+        demanded = not self._failed and any(sink.audits.required for sink in self.sinks)
         if self._now() < self._due and not demanded:
             return
         if not all(sink.positions for sink in self.sinks):
             return  # storage has not been opened
+        made = [sink.audits.made for sink in self.sinks]
         try:
             await self.store.connect()
             try:
@@ -82,12 +83,12 @@ class HourlyAudit:
             finally:
                 await self.store.release()
         except PipelineError as error:
-            self._due = self._now() + RETRY_S
-            self._required |= demanded
+            self._due, self._failed = self._now() + RETRY_S, True
             ctx.event("WARNING", "audit_not_made", cause=str(error))
             return
-        self._required |= demanded
-        self._due = self._now() + INTERVAL_S
+        self._due, self._failed = self._now() + INTERVAL_S, False
+        for sink, before in zip(self.sinks, made, strict=True):
+            sink.audits.answer(before)
         ctx.gauge(AT, self._clock.wall_ns() // 1000)
         for name, value in (
             (ROWS, tally.rows),

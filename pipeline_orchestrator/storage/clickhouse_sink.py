@@ -21,7 +21,8 @@ from pipeline_orchestrator.clock import SYSTEM, Clock
 from pipeline_orchestrator.errors import ForeignLogError, NotConnectedError, RetryableError, UncertainError
 from pipeline_orchestrator.flow.connector import Probe
 from pipeline_orchestrator.record import Batch, DeadLetter, LogBounds, Output
-from pipeline_orchestrator.storage.batch_plan import BatchPlan, count_rows, oldest_time, plan_batch
+from pipeline_orchestrator.storage.audit_demand import AuditDemand
+from pipeline_orchestrator.storage.batch_plan import BatchPlan, count_rows, plan_batch, time_span
 from pipeline_orchestrator.storage.columns import integers, rows_where
 from pipeline_orchestrator.storage.doubtful import Doubtful, find_doubtful
 from pipeline_orchestrator.storage.insert_job import ATTEMPTS_RESERVED, InsertJob
@@ -65,7 +66,7 @@ class ClickHouseSink:
 
     `on_refused` makes dead letters durable; it is awaited before SEAL, may get the same letters again after a
     crash, and raises RetryableError to have the write repeated. `notes` collects what an operator should know (a
-    new log, a wiped store, a rebuilt ledger, missing rows); `audit_required` is set when one of them casts doubt
+    new log, a wiped store, a rebuilt ledger, missing rows); an audit is demanded when one of them casts doubt
     on more than itself. `rebuild_window` must be at least twice the largest insert.
     """
 
@@ -82,12 +83,13 @@ class ClickHouseSink:
         self.table, self.spec, self.instance = table, table.spec, instance
         self.stats = SinkStats()
         self.notes: list[Note] = []
-        self.audit_required = False
+        self.audits = AuditDemand()
         self._on_refused, self._clock, self._window = on_refused, clock, rebuild_window
         self._file = LedgerFile(state_dir, self.spec.table, instance, clock)
         self._repairs = RepairOrders(state_dir, self.spec.table)
         self._ledger = Ledger(self.spec.table, self.spec.topic, instance)
         self._log_id = ""
+        self._owned: tuple[int, ...] = ()  # partitions that this instance reads; the ledger may know others
         self._verify: set[int] = set()  # partitions whose last stored row is still to be compared with the log
         self._doubtful: dict[int, Doubtful] = {}
         self._job: InsertJob | None = None
@@ -158,6 +160,7 @@ class ClickHouseSink:
             await self._persist(replace(ledger, positions=positions))
             await asyncio.to_thread(self._repairs.done, orders)
             self._log_id, self._verify, self._doubtful = bounds.log_id, verify, doubtful
+            self._owned = tuple(bounds.beginning)
         return starts
 
     async def _resumption(
@@ -174,7 +177,7 @@ class ClickHouseSink:
     @property
     def repair_due(self) -> bool:
         """Whether an audit has asked for rows of ours to be stored again: the source has to be opened anew."""
-        return bool(self._repairs.of(list(self._ledger.positions)))
+        return bool(self._repairs.of(self._owned))
 
     # -- write ---------------------------------------------------------------------------------------------------
 
@@ -211,7 +214,7 @@ class ClickHouseSink:
         if batch.log_id and batch.log_id != self._log_id:
             raise ForeignLogError(f"{self.spec.topic}: a batch of log {batch.log_id}, {self._log_id} was opened")
         plan = plan_batch(self.spec, batch, self._ledger.positions, self._verify)
-        there_before = self._drop_doubtful(batch, plan)
+        there_before = await self._drop_doubtful(batch, plan)
         count_rows(plan)
         self._count_stored(plan, there_before)
         letters = [*plan.dead, *(letter for letter in output.dead if letter not in batch.dead)]
@@ -235,10 +238,10 @@ class ClickHouseSink:
             await self._on_refused(in_log_order(letters))
             self.stats.refused += len(letters)
 
-    def _drop_doubtful(self, batch: Batch, plan: BatchPlan) -> dict[int, int]:
+    async def _drop_doubtful(self, batch: Batch, plan: BatchPlan) -> dict[int, int]:
         """Drop rows of doubtful ranges that are there already; returns how many of them lie in this insert's."""
         return {
-            partition: doubtful.drop(self.spec, batch, plan, partition)
+            partition: await doubtful.drop(self.table, batch, plan, partition)
             for partition, doubtful in self._doubtful.items()
             if partition in plan.spans
         }
@@ -267,7 +270,7 @@ class ClickHouseSink:
             for partition, span in sorted(plan.spans.items())
             if span.last >= span.first
         )
-        oldest = oldest_time(batch.rows, plan.keep) if self.table.ttl_days else 0
+        oldest = time_span(batch.rows, plan.keep)[0] if self.table.ttl_days else 0  # bounds what TTL took
         base = f"{self.spec.table}-{self.instance}-{uuid.uuid4().hex}"
         return Intent(base, ATTEMPTS_RESERVED, self._log_id, self._ledger.table_uuid, ranges, oldest)
 
@@ -372,7 +375,8 @@ class ClickHouseSink:
 
     def _say(self, notes: list[Note] | tuple[Note, ...]) -> None:
         self.notes += notes
-        self.audit_required = self.audit_required or any(note.audit for note in notes)
+        if any(note.audit for note in notes):
+            self.audits.demand()
 
     def _count(self, plan: BatchPlan) -> None:
         self.stats.repeats += plan.repeats

@@ -15,9 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline_orchestrator.errors import PermanentError, PipelineError, RetryableError
-from pipeline_orchestrator.storage.batch_plan import identities_at
+from pipeline_orchestrator.storage.batch_plan import identities_at, time_span
 from pipeline_orchestrator.storage.clickhouse_store import RowsRefusedError
-from pipeline_orchestrator.storage.columns import integers
 from pipeline_orchestrator.storage.insert_rows import insert_rows
 from pipeline_orchestrator.storage.ledger import Intent, Ledger, PartRange, Position, landed
 from pipeline_orchestrator.storage.table_access import Around, TableAccess, key_offsets, key_partitions, row_keys
@@ -157,8 +156,7 @@ def _around(late: list[LateRow]) -> Around:
     times: list[int] = []
     symbols: set[str] | None = set()
     for each in late:
-        columns = [each.row.column(field.name) for field in each.row.schema if field.name.endswith("_us")]
-        times += [int(integers(column)[0]) for column in columns if not column.null_count]
+        times += time_span(each.row, np.ones(1, np.bool_))
         symbol = each.row.column("symbol")[0].as_py()
         symbols = None if symbol is None or symbols is None else symbols | {symbol}
     return Around(min(times), max(times), tuple(sorted(symbols)) if symbols is not None else None)

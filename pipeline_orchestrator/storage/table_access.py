@@ -74,8 +74,13 @@ class TableAccess(Protocol):
     async def present_offsets(self, partition: int, rechecks: Sequence[Recheck]) -> npt.NDArray[np.int64]:
         """Distinct offsets in these ranges, sorted; the ranges are of one log."""
 
-    async def present_identities(self, partition: int, rechecks: Sequence[Recheck]) -> set[Identity]:
-        """Identities of the rows in these ranges."""
+    async def identities_between(
+        self, partition: int, rechecks: Sequence[Recheck], who: str, first: Mark, last: Mark, around: Around
+    ) -> npt.NDArray[np.int64]:
+        """[4, n] identities (epoch, seq, idx, out) of a writer's rows in these ranges, from `first` to `last`."""
+
+    async def marks_within(self, partition: int, rechecks: Sequence[Recheck]) -> dict[str, Mark]:
+        """The newest identity of each writer among the rows in these ranges."""
 
     async def holding(self, identities: Sequence[Identity], around: Around) -> set[Identity]:
         """Those of these identities of which a row is there, whatever record it came from; one question for all."""

@@ -134,7 +134,7 @@ async def test_a_lost_ledger_is_rebuilt_from_the_table(store: Store, state_dir: 
     again, starts = await opened(store, state_dir, log, rebuild_window=20)
     assert starts == {0: 80, 1: 80}
     assert "ledger_rebuilt" in {note.event for note in again.notes}
-    assert again.audit_required
+    assert again.audits.required
     assert (lost == "ledger damaged") == any(note.event == "ledger_damaged" for note in again.notes)
     await again.write(Output(log.batch(starts)))
     assert await stored(store) == list(range(200))
@@ -181,7 +181,7 @@ async def test_rows_missing_behind_the_seal_are_found_said_and_refilled(store: S
     await store.command(f"DELETE FROM {store.table('events')} WHERE k_part = 0 AND k_off IN (3, 11)")
     again, starts = await opened(store, state_dir, log)
     assert starts == {0: 0, 1: 19}
-    assert again.audit_required
+    assert again.audits.required
     await again.write(Output(log.batch(starts)))
     assert await stored(store) == list(range(40))
     await again.close()
@@ -243,7 +243,7 @@ async def test_a_row_that_the_server_refuses_becomes_a_dead_letter_and_its_neigh
     assert sink.stats.refused == 3
     await sink.close()
     again, starts = await opened(store, state_dir, log)
-    assert not again.audit_required  # the refused rows are not expected
+    assert not again.audits.required  # the refused rows are not expected
     await again.close()
 
 

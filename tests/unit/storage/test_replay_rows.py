@@ -74,7 +74,7 @@ async def test_a_refused_row_lands_once_after_the_fix_and_the_recount_expects_it
     await sink.close()
 
     again, _ = await opened(store, state_dir, log)
-    assert not again.audit_required  # one row more than was sealed, and it is known
+    assert not again.audits.required  # one row more than was sealed, and it is known
     rows = ReplayRows(store, {EVENTS: again}, decoded)
     assert [each.get("code") for each in await rows.replay(ids)] == ["replayed_before", None]  # after a restart, too
     assert await stored(store) == list(range(20))
@@ -186,7 +186,7 @@ async def test_many_letters_are_landed_with_one_insert_and_one_that_is_refused_a
     assert sum(at.rows or 0 for at in sink.positions.values()) == 39
     await sink.close()
     again, _ = await opened(store, state_dir, log)
-    assert not again.audit_required
+    assert not again.audits.required
     await again.close()
 
 
@@ -203,6 +203,10 @@ async def test_a_row_that_came_with_another_log_is_found_by_its_identity(store: 
     for seqs in ((4, 6), (4, 5, 6)):  # with a row that has no symbol, too
         late = [LateRow(again.batch({0: seq}, {0: seq + 1}).rows, "log-2", 0, seq) for seq in seqs]
         assert await sink.land(late) == [False] * len(seqs)
+    odd = [
+        LateRow(table_of(EVENTS, [event(seq, event_time_us=at)]), "log-2", 0, seq) for seq, at in ((7, -5), (8, 2**62))
+    ]
+    assert await sink.land(odd) == [False, False]
     assert await stored(store) == list(range(30))
     await sink.close()
 
