@@ -169,10 +169,12 @@ class ClickHouseSink:
         beginning, end = bounds.beginning[partition], bounds.end[partition]
         if position is not None:
             return resume(position, partition, self.spec.topic, bounds.log_id, beginning, end)
+        began = time.perf_counter()
         windows = rebuild_windows(logs, self._window)
         marks = await self.table.marks_outside(partition, windows) if logs else {}
         rows = None if self.spec.collapses else await self.table.count_outside(partition, windows) if logs else 0
-        return rebuilt(self.spec.table, partition, bounds.log_id, beginning, windows, marks, rows)
+        seconds = time.perf_counter() - began
+        return rebuilt(self.spec.table, partition, bounds.log_id, beginning, windows, marks, rows, seconds)
 
     @property
     def repair_due(self) -> bool:

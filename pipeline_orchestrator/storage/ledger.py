@@ -340,12 +340,18 @@ def rebuilt(
     windows: tuple[Recheck, ...],
     marks: Marks,
     rows: int | None = None,
+    seconds: float = 0.0,
 ) -> Resumption:
-    """A position made from the table alone; `marks` and `rows` are those outside of `windows`."""
+    """A position made from the table alone; `marks` and `rows` are those outside of `windows`.
+
+    `seconds` = how long the table took to answer.
+    """
     current = [window for window in windows if window.log_id == log_id]
     start = max(beginning, current[0].first) if current else beginning
     position = Position(log_id, start, dict(marks), rechecks=windows, rows=rows)
     if not windows:
         return Resumption(start, position)
-    text = f"ledger of {table}, partition {partition} rebuilt from the table: read again from {start}"
+    text = (
+        f"ledger of {table}, partition {partition} rebuilt from the table in {seconds:.2f} s: read again from {start}"
+    )
     return Resumption(start, position, (Note("ledger_rebuilt", text, audit=True),))

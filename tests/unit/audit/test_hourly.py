@@ -92,6 +92,7 @@ async def test_it_runs_at_the_start_each_hour_on_demand_and_soon_again_after_a_f
     audit = made(server, sink, now=now)
     await audit.look(ctx)
     assert server.asked == 0  # storage has no positions yet
+    assert ctx.gauges["audit_pending"] == 1
     sink.positions = {0: Position("l", 5, rows=5)}
     await audit.look(ctx)
     await audit.look(ctx)
@@ -107,8 +108,9 @@ async def test_it_runs_at_the_start_each_hour_on_demand_and_soon_again_after_a_f
     await audit.look(ctx)
     assert server.asked == 2
     now[0] += hourly.RETRY_S
+    assert ctx.gauges["audit_pending"] == 1
     await audit.look(ctx)
-    assert server.asked == 3
+    assert (server.asked, ctx.gauges["audit_pending"]) == (3, 0)
 
 
 async def test_what_is_demanded_while_an_audit_runs_is_audited_after_it(server: Server, tmp_path: Path) -> None:
@@ -144,6 +146,10 @@ def test_the_snapshot_tells_result_and_age_of_the_oldest_instance() -> None:
     one = {"audit_at_us{part=audit}": 5_000_000, "audit_rows{part=audit}": 7, "audit_required{part=events}": 1}
     two = {"audit_at_us": 9_000_000, "audit_rows": 3, "audit_missing_rows": 2}
     assert audit_document([{}, {"lag": 3}], 0) is None
+    waiting = audit_document([one, {"audit_pending{part=audit}": 1}], 0)
+    assert waiting is not None and (waiting["result"], waiting["rows"], waiting["age_s"]) == ("pending", None, None)
+    again = audit_document([one | {"audit_pending{part=audit}": 1}], 0)
+    assert again is not None and (again["result"], again["pending"]) == ("whole", True)
     document = audit_document([one, {}], 11_000_000_000)
     assert document is not None and (document["result"], document["age_s"], document["rows"]) == ("whole", 6.0, 7)
     document = audit_document([two, one], 11_000_000_000)

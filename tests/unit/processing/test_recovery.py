@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -195,8 +196,52 @@ async def test_three_snapshots_are_kept_and_a_damaged_one_is_set_aside_for_the_o
     for batch in second.batches(log, 10):
         second.process(batch)
     assert second.processor.digest() == first.processor.digest()
-    assert [event for _, event, _ in second.recovery.notices] == ["snapshot_damaged"]
+    told = {event: fields for _, event, fields in second.recovery.notices}
+    assert list(told) == ["snapshot_damaged", "processing_state_rebuilt"]
+    assert told["processing_state_rebuilt"]["rebuilt_from"].startswith("an older snapshot and market.events, offsets ")
     assert len(list((tmp_path / "1").glob("*.bad-*"))) == 1
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "flipped": lambda raw: raw[: len(raw) // 2] + bytes([raw[len(raw) // 2] ^ 1]) + raw[len(raw) // 2 + 1 :],
+    "truncated": lambda raw: raw[: len(raw) // 3],
+    "emptied": lambda raw: b"",
+    "zeroed": lambda raw: bytes(len(raw)),
+}
+
+
+@pytest.mark.parametrize("lost", ["gone", *DAMAGE])
+async def test_without_any_sound_snapshot_the_state_is_that_of_the_log_and_it_is_said(
+    tmp_path: Path, lost: str
+) -> None:
+    log = random_log(3)
+    first = Worker(tmp_path)
+    await first.open(bounds_of(log))
+    for batch in first.batches(log, 10):
+        first.process(batch)
+        first.recovery.acknowledged(batch)
+    first.recovery.close()
+    files = sorted((tmp_path / "1").glob("*.snap"))
+    for file in files:
+        if lost == "gone":
+            file.unlink()
+        else:
+            file.write_bytes(DAMAGE[lost](file.read_bytes()))
+    second = Worker(tmp_path, clock=FakeClock())
+    await second.open(bounds_of(log))
+    end = bounds_of(log).end[1]
+    assert second.positions[1] == 0 < end
+    for batch in second.batches(log, 10):
+        second.process(batch)
+    assert second.processor.digest() == first.processor.digest()
+    told = [(event, fields) for _, event, fields in second.recovery.notices if fields["partition"] == 1]
+    damaged = [] if lost == "gone" else ["snapshot_damaged"] * len(files)
+    assert [event for event, _ in told] == [*damaged, "processing_state_rebuilt"]
+    assert told[-1][1]["rebuilt_from"] == f"market.events, offsets 0..{end - 1}"
+    assert told[-1][1]["seconds"] >= 0
+    kept = list((tmp_path / "1").glob("*.bad-*"))
+    assert bool(kept) == (lost != "gone")
+    assert {str(path) for path in kept} <= {fields["kept_as"] for event, fields in told if event == "snapshot_damaged"}
 
 
 @pytest.mark.parametrize("where", [0, 5, 40, -5, -1])
@@ -239,7 +284,8 @@ async def test_another_log_is_never_resumed_into(tmp_path: Path) -> None:
     assert {(row["from_epoch"], row["from_seq"]) for row in told} == {(None, None)}  # the log holds these lines again
     kinds = [row["src_offset"] for row in after.rows["market.features/0"]]
     assert kinds == [row["src_offset"] for row in before.rows["market.features/0"]]  # nothing is dropped as a repeat
-    assert {event for _, event, _ in after.recovery.notices} == {"snapshot_not_current", "processing_state_lost"}
+    said = {event for _, event, _ in after.recovery.notices}
+    assert said == {"snapshot_not_current", "processing_state_lost", "processing_state_rebuilt"}
 
 
 async def test_a_log_that_ends_before_the_snapshot_is_another_one(tmp_path: Path) -> None:
@@ -383,4 +429,5 @@ async def test_bytes_behind_a_snapshot_are_bounded_and_a_full_disk_is_said(tmp_p
         worker.recovery.acknowledged(batch)
     worker.recovery.close()
     assert worker.recovery.snapshots_written == 0
-    assert {event for _, event, _ in worker.recovery.notices} == {"snapshot_not_written"}
+    said = {event for _, event, _ in worker.recovery.notices}
+    assert said == {"snapshot_not_written", "processing_state_rebuilt"}  # this log was there before the first start
