@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline_orchestrator.errors import NotConnectedError, UncertainError
+from pipeline_orchestrator.market.events import EVENTS
 from pipeline_orchestrator.record import DeadLetter, Output
 from pipeline_orchestrator.storage.clickhouse_sink import ClickHouseSink
 from pipeline_orchestrator.storage.late_rows import LateRow
+from pipeline_orchestrator.storage.ledger import Intent, Ledger, PartRange, Position, adopt
 from tests.doubles.crashing_sink import Steps, crashing_sink
 from tests.doubles.fake_table import Crash, FakeTable, Fault
 from tests.doubles.market_rows import Log, event
@@ -142,3 +145,12 @@ async def test_nothing_is_landed_by_a_closed_writer_and_closing_waits_for_what_i
     again = await opened(table, tmp_path, log)
     assert again.positions[0].rows == 6
     await again.close()
+
+
+def test_a_partition_that_moves_while_rows_land_is_not_counted_any_more() -> None:
+    at = Position("log-1", 9, rows=9)
+    part = PartRange(1, 4, 4, 1, at, at)
+    late = Intent("b", 2, "log-1", "u", (part,))
+    other = Ledger("events", EVENTS, 0, 5, "u", {0: replace(at, generation=5), 1: replace(at, generation=5)}, late=late)
+    taken = adopt(Ledger("events", EVENTS, 1, 6, "u"), [other], [0, 1])
+    assert {partition: position.rows for partition, position in taken.positions.items()} == {0: 9, 1: None}
