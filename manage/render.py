@@ -341,9 +341,11 @@ def _audit(document: Doc, style: Style) -> list[str]:
     audit: Doc | None = document.get("audit")
     if not audit:
         return []
+    if audit.get("result") == "pending":
+        return ["  audit       pending: the tables have not been counted since this start"]
     rows, age = f"{number(audit.get('rows'))} rows", duration(audit.get("age_s") or 0)
     if audit.get("result") != "damaged":
         told = "each stored once" if audit.get("result") == "whole" else "some not counted by the ledger"
-        return [f"  audit       {rows}, {told}, {age} ago"]
+        return [f"  audit       {rows}, {told}, {age} ago{'; the next one is pending' if audit.get('pending') else ''}"]
     damage = f"{number(audit['missing_rows'])} missing, {number(audit['duplicated_rows'])} duplicated"
     return [f"  audit       {style('damaged', 'bad')}: {damage} of {rows}, {age} ago   → manage_pipeline.py audit"]

@@ -147,7 +147,7 @@ class StorageFigures(MeasuredLatency):
         ctx.gauge("counted_clock_events", stats.clock_events)
         ctx.gauge("uncertain_inserts", stats.uncertain)
         ctx.gauge("last_insert_seconds", stats.last_insert_seconds)
-        ctx.gauge("audit_required", int(self.sink.audit_required))
+        ctx.gauge("audit_required", int(self.sink.audits.required))
         for note in self.sink.take_notes():
             ctx.event("WARNING", note.event, detail=note.text)
 

@@ -1,7 +1,12 @@
 """The cheap audit, in the storage process: per partition, rows = distinct identities = what the ledger counted.
 
 It runs at each start, every hour, and when the sink says that an audit is required. Its result is a set of gauges,
-from which the snapshot's `audit` is made. It never repairs; `manage_pipeline.py audit` names the ranges.
+from which the snapshot's `audit` is made; until it has answered it is `pending`. It never repairs;
+`manage_pipeline.py audit` names the ranges.
+
+Readiness does not wait for it: nothing that storage writes rests on this count, only on the ledger and on the recount
+of the last insert, both settled before; and its time grows with the table, while the log behind a storage that waits
+may be cut by its retention.
 """
 
 from __future__ import annotations
@@ -22,8 +27,9 @@ from pipeline_orchestrator.storage.clickhouse_store import Store
 INTERVAL_S = 3600.0
 RETRY_S = 15.0  # after an answer that did not come, and while storage has no positions yet
 LOOK_S = 2.0
-AT, ROWS, SHORT, SURPLUS, UNKNOWN = (
+AT, PENDING, ROWS, SHORT, SURPLUS, UNKNOWN = (
     "audit_at_us",
+    "audit_pending",
     "audit_rows",
     "audit_missing_rows",
     "audit_duplicated_rows",
@@ -55,10 +61,11 @@ class HourlyAudit:
         self.store, self.sinks = store, tuple(sinks)
         self._clock, self._now = clock, now
         self._due = now()
-        self._required: set[str] = set()  # tables whose demand was answered
+        self._failed = False
 
     async def run(self, ctx: Context) -> None:
         """Until drain."""
+        ctx.gauge(PENDING, 1)  # nothing was counted since this start
         ctx.ready()
         while not ctx.drain.is_set():
             try:
@@ -70,11 +77,13 @@ class HourlyAudit:
 
     async def look(self, ctx: Context) -> None:
         """Audit if it is due."""
-        demanded = {sink.spec.table for sink in self.sinks if sink.audit_required} - self._required
+        demanded = not self._failed and any(sink.audits.required for sink in self.sinks)
         if self._now() < self._due and not demanded:
             return
+        ctx.gauge(PENDING, 1)
         if not all(sink.positions for sink in self.sinks):
             return  # storage has not been opened
+        made = [sink.audits.made for sink in self.sinks]
         try:
             await self.store.connect()
             try:
@@ -82,12 +91,13 @@ class HourlyAudit:
             finally:
                 await self.store.release()
         except PipelineError as error:
-            self._due = self._now() + RETRY_S
-            self._required |= demanded
+            self._due, self._failed = self._now() + RETRY_S, True
             ctx.event("WARNING", "audit_not_made", cause=str(error))
             return
-        self._required |= demanded
-        self._due = self._now() + INTERVAL_S
+        self._due, self._failed = self._now() + INTERVAL_S, False
+        for sink, before in zip(self.sinks, made, strict=True):
+            sink.audits.answer(before)
+        ctx.gauge(PENDING, int(any(sink.audits.required for sink in self.sinks)))
         ctx.gauge(AT, self._clock.wall_ns() // 1000)
         for name, value in (
             (ROWS, tally.rows),

@@ -18,7 +18,7 @@ from pipeline_orchestrator.audit.ranges import Int64s, LineFlags
 from pipeline_orchestrator.audit.table_station import TableStation
 from pipeline_orchestrator.record import Batch, LogBounds, Mark
 from pipeline_orchestrator.storage.batch_plan import BatchPlan, identities_at, identity_columns, plan_batch
-from pipeline_orchestrator.storage.columns import Bools, integers, rows_at
+from pipeline_orchestrator.storage.columns import Bools, contained, integers, rows_at
 from pipeline_orchestrator.storage.ledger import Position
 from pipeline_orchestrator.storage.repair_orders import RepairOrder
 from pipeline_orchestrator.storage.table_access import row_keys
@@ -162,7 +162,7 @@ class TopicAudit:
                 at = np.flatnonzero(missing & (plan.partitions == partition) & (who == code))
                 first, last = (tuple(int(v) for v in identity[:2, at[end]]) for end in (0, -1))
                 there = await self.table.identities(partition, writers[code], first, last)  # type: ignore[arg-type]  # pairs
-                left[at] &= ~_contained(identity[:, at], there)
+                left[at] &= ~contained(identity[:, at], there)
             at = np.flatnonzero(left & (plan.partitions == partition))
             if len(at):
                 span = int(batch.offsets[at[0]]), int(batch.offsets[at[-1]])
@@ -214,20 +214,6 @@ def _spans(batch: Batch, wanted: Bools) -> dict[int, tuple[int, int]]:
             known = spans.get(part.partition, (first, last))
             spans[part.partition] = min(first, known[0]), max(last, known[1])
     return spans
-
-
-def _contained(wanted: Int64s, there: Int64s) -> Bools:
-    """Which columns of `wanted` [4, n] are among those of `there` [4, m]."""
-    both = np.concatenate([there, wanted], axis=1)
-    source = np.concatenate([np.zeros(there.shape[1]), np.ones(wanted.shape[1])])
-    order = np.lexsort((source, *both[::-1]))
-    ranked = both[:, order]
-    group = np.concatenate([[0], np.cumsum((ranked[:, 1:] != ranked[:, :-1]).any(axis=0))])
-    has = np.zeros(int(group[-1]) + 1 if len(group) else 1, dtype=np.bool_)
-    has[group[source[order] == 0]] = True
-    result = np.zeros(both.shape[1], dtype=np.bool_)
-    result[order] = has[group]
-    return result[there.shape[1] :]
 
 
 def _firsts(who: npt.NDArray[np.int32], which: Bools) -> Int64s:

@@ -47,6 +47,16 @@ class Progress:
     check: tuple[int, EventId] | None = None  # record that must be found at this offset first
 
 
+@dataclass(frozen=True, slots=True)
+class Rebuilding:
+    """State that did not come from a current snapshot: made anew from `source` by reading the log up to `end`."""
+
+    source: str
+    first: int
+    end: int
+    began_ns: int
+
+
 @dataclass(slots=True)
 class Packed:
     """A snapshot that waits for its acknowledgement: valid once batch number `after` is acknowledged."""
@@ -83,6 +93,7 @@ class RecoverableProcessing:
         self._derived: dict[str, str] = {}
         self._log_id = ""
         self._progress: dict[int, Progress] = {}
+        self._rebuilding: dict[int, Rebuilding] = {}
         self._processed = self._acked = 0
         self._unacked: deque[tuple[int, Batch]] = deque()
         self._waiting: list[Packed] = []
@@ -144,7 +155,8 @@ class RecoverableProcessing:
 
     def _restore(self, partition: int, bounds: LogBounds) -> Progress:
         """Bring a partition to what its newest readable snapshot is worth."""
-        header, sections = self._newest(partition)
+        began_ns = self._clock.monotonic_ns()
+        header, sections, damaged = self._newest(partition)
         verdict = judge(header, partition, bounds, self.processor.settings_digest(), self._derived)
         progress = Progress(verdict.position, packed_ns=self._clock.monotonic_ns())
         marks = [] if header is None else [EventId(*mark) for mark in header["marks"]]
@@ -157,27 +169,36 @@ class RecoverableProcessing:
             self.processor.keep_quiet(partition, marks)
         if verdict.cause:
             self._lose(partition, verdict.cause, marks)
+        end = bounds.end[partition]
+        if (damaged or header is None or verdict.use is not Use.KEEP) and verdict.position < end:
+            kept = header is not None and verdict.use in {Use.KEEP, Use.DISTRUST}
+            source = "an older snapshot and market.events" if kept else "market.events"
+            self._rebuilding[partition] = Rebuilding(source, verdict.position, end, began_ns)
         if verdict.use is Use.KEEP and header is not None and header["last"] is not None:
             progress.last = (int(header["last"]["offset"]), EventId(*header["last"]["identity"]))
             progress.check = progress.last if progress.last[0] == verdict.position else None
         return progress
 
-    def _newest(self, partition: int) -> tuple[Header | None, Sections | None]:
-        """The newest snapshot that is whole; damaged ones are set aside and said. Without sections: another layout."""
+    def _newest(self, partition: int) -> tuple[Header | None, Sections | None, bool]:
+        """The newest snapshot that is whole; damaged ones are set aside and said. Without sections: another layout.
+
+        Last: whether one was damaged.
+        """
+        damaged = False
         for path in self.store.newest_first(partition):
             raw = path.read_bytes()
             try:
                 header = decode_header(raw)
             except SnapshotError as error:
-                kept = self.store.set_aside(path)
+                kept, damaged = self.store.set_aside(path), True
                 fields = {"partition": partition, "cause": str(error), "kept_as": str(kept)}
                 self.notices.append(("ERROR", "snapshot_damaged", fields))
                 continue
             try:
-                return header, decode_sections(raw, header)
+                return header, decode_sections(raw, header), damaged
             except SnapshotError:
-                return header, None
-        return None, None
+                return header, None, damaged
+        return None, None, damaged
 
     def _lose(self, partition: int, cause: str, marks: list[EventId]) -> None:
         self.processor.lose_past(partition, cause, marks)
@@ -209,6 +230,20 @@ class RecoverableProcessing:
             if part.rows:
                 at = part.start + part.rows - 1
                 progress.last = (int(batch.offsets[at]), _identity(batch, at))
+            self._say_rebuilt(part.partition, progress.next_offset)
+
+    def _say_rebuilt(self, partition: int, next_offset: int) -> None:
+        """Once what the log held at the start has been read again."""
+        rebuilding = self._rebuilding.get(partition)
+        if rebuilding is None or next_offset < rebuilding.end:
+            return
+        del self._rebuilding[partition]
+        fields = {
+            "partition": partition,
+            "rebuilt_from": f"{rebuilding.source}, offsets {rebuilding.first}..{rebuilding.end - 1}",
+            "seconds": round((self._clock.monotonic_ns() - rebuilding.began_ns) / 1e9, 3),
+        }
+        self.notices.append(("WARNING", "processing_state_rebuilt", fields))
 
     def _pack_due(self) -> None:
         now = self._clock.monotonic_ns()

@@ -199,13 +199,13 @@ def _is_new(letter: DeadLetter, before: Mapping[int, Position]) -> bool:
     return offset >= before[partition].next
 
 
-def oldest_time(rows: pa.RecordBatch, keep: Bools) -> int:
-    """The smallest time of any kind among the rows kept, microseconds; 0 when none is kept. Bounds what TTL took."""
-    smallest: list[int] = []
+def time_span(rows: pa.RecordBatch, keep: Bools) -> tuple[int, int]:
+    """The smallest and largest time of any kind among the rows kept, microseconds; (0, 0) when none is kept."""
+    ends: list[int] = []
     for field_ in rows.schema:
         if field_.name.endswith("_us"):
             column = rows.column(field_.name)
             times = integers(column)[keep & validity(column)]
             if len(times):
-                smallest.append(int(times.min()))
-    return min(smallest, default=0)
+                ends += int(times.min()), int(times.max())
+    return min(ends, default=0), max(ends, default=0)

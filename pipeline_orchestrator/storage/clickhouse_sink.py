@@ -10,24 +10,24 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from pipeline_orchestrator.clock import SYSTEM, Clock
 from pipeline_orchestrator.errors import ForeignLogError, NotConnectedError, RetryableError, UncertainError
 from pipeline_orchestrator.flow.connector import Probe
 from pipeline_orchestrator.record import Batch, DeadLetter, LogBounds, Output
-from pipeline_orchestrator.storage.batch_plan import BatchPlan, count_rows, identities_at, oldest_time, plan_batch
+from pipeline_orchestrator.storage.audit_demand import AuditDemand
+from pipeline_orchestrator.storage.batch_plan import BatchPlan, count_rows, plan_batch, time_span
 from pipeline_orchestrator.storage.columns import integers, rows_where
 from pipeline_orchestrator.storage.doubtful import Doubtful, find_doubtful
 from pipeline_orchestrator.storage.insert_job import ATTEMPTS_RESERVED, InsertJob
 from pipeline_orchestrator.storage.insert_rows import insert_rows
+from pipeline_orchestrator.storage.late_rows import LateRow, Outcome, counted, land
 from pipeline_orchestrator.storage.ledger import (
     Intent,
     Ledger,
@@ -39,7 +39,6 @@ from pipeline_orchestrator.storage.ledger import (
     adopt,
     advance,
     intend,
-    landed,
     rebuild_windows,
     rebuilt,
     recount,
@@ -67,7 +66,7 @@ class ClickHouseSink:
 
     `on_refused` makes dead letters durable; it is awaited before SEAL, may get the same letters again after a
     crash, and raises RetryableError to have the write repeated. `notes` collects what an operator should know (a
-    new log, a wiped store, a rebuilt ledger, missing rows); `audit_required` is set when one of them casts doubt
+    new log, a wiped store, a rebuilt ledger, missing rows); an audit is demanded when one of them casts doubt
     on more than itself. `rebuild_window` must be at least twice the largest insert.
     """
 
@@ -84,19 +83,19 @@ class ClickHouseSink:
         self.table, self.spec, self.instance = table, table.spec, instance
         self.stats = SinkStats()
         self.notes: list[Note] = []
-        self.audit_required = False
+        self.audits = AuditDemand()
         self._on_refused, self._clock, self._window = on_refused, clock, rebuild_window
         self._file = LedgerFile(state_dir, self.spec.table, instance, clock)
         self._repairs = RepairOrders(state_dir, self.spec.table)
         self._ledger = Ledger(self.spec.table, self.spec.topic, instance)
         self._log_id = ""
+        self._owned: tuple[int, ...] = ()  # partitions that this instance reads; the ledger may know others
         self._verify: set[int] = set()  # partitions whose last stored row is still to be compared with the log
         self._doubtful: dict[int, Doubtful] = {}
         self._job: InsertJob | None = None
         self._letters: list[DeadLetter] = []  # undecodable records of the job's batch
         self._persisted_at = 0.0
         self._dirty = False
-        self._late: dict[str, list[str]] = {}  # rows stored late -> query ids of attempts that failed
         self._turn = asyncio.Lock()  # the ledger has one writer at a time
 
     # -- start ---------------------------------------------------------------------------------------------------
@@ -111,9 +110,10 @@ class ClickHouseSink:
             self._say(notes)
             notes = []
             others = [other for other in self._file.siblings() if other.table_uuid == found.table_uuid]
-            for intent in (found.open, *(other.open for other in others)):
+            for intent in (found.open, *(each for other in others for each in (other.open, other.late))):
                 if intent is not None:
                     await self.table.ensure_dead(intent.query_ids())
+            found = await counted(self.table, found)
             if found.open is not None:
                 found, notes = settle(found, await self.table.counts(found.open))
             elif found.sealed is not None and not self.spec.collapses:
@@ -136,6 +136,7 @@ class ClickHouseSink:
     async def start_positions(self, bounds: LogBounds) -> dict[int, int]:
         """Offset to read from, by partition. Raises ForeignLogError; asked again at each reopening of the source."""
         async with self._turn:
+            await self._count_late()
             ledger = adopt(self._ledger, self._file.siblings(), bounds.beginning)
             positions, starts = dict(ledger.positions), {}
             orders = await asyncio.to_thread(self._repairs.of, list(bounds.beginning))
@@ -159,6 +160,7 @@ class ClickHouseSink:
             await self._persist(replace(ledger, positions=positions))
             await asyncio.to_thread(self._repairs.done, orders)
             self._log_id, self._verify, self._doubtful = bounds.log_id, verify, doubtful
+            self._owned = tuple(bounds.beginning)
         return starts
 
     async def _resumption(
@@ -167,15 +169,17 @@ class ClickHouseSink:
         beginning, end = bounds.beginning[partition], bounds.end[partition]
         if position is not None:
             return resume(position, partition, self.spec.topic, bounds.log_id, beginning, end)
+        began = time.perf_counter()
         windows = rebuild_windows(logs, self._window)
         marks = await self.table.marks_outside(partition, windows) if logs else {}
         rows = None if self.spec.collapses else await self.table.count_outside(partition, windows) if logs else 0
-        return rebuilt(self.spec.table, partition, bounds.log_id, beginning, windows, marks, rows)
+        seconds = time.perf_counter() - began
+        return rebuilt(self.spec.table, partition, bounds.log_id, beginning, windows, marks, rows, seconds)
 
     @property
     def repair_due(self) -> bool:
         """Whether an audit has asked for rows of ours to be stored again: the source has to be opened anew."""
-        return bool(self._repairs.of(list(self._ledger.positions)))
+        return bool(self._repairs.of(self._owned))
 
     # -- write ---------------------------------------------------------------------------------------------------
 
@@ -184,34 +188,23 @@ class ClickHouseSink:
         async with self._turn:
             await self._write(output)
 
-    async def land(self, rows: pa.RecordBatch, log_id: str, partition: int, offset: int) -> bool:
-        """Store one row that was left out before, at the position of its record; False = it is there.
-
-        Raises RowsRefusedError if it is refused still; else (not sealed, no answer) it may be called again.
-        """
-        part = PartRange(partition, offset, offset, 1, Position(log_id, 0), Position(log_id, 0))
-        base = f"{self.spec.table}-late-{sha256(f'{log_id}:{partition}:{offset}'.encode()).hexdigest()[:24]}"
-        intent = Intent(base, 1, log_id, self._ledger.table_uuid, (part,))
-        (identity,) = identities_at(self.spec, rows, np.zeros(1, np.int64))
-        row = insert_rows(rows, log_id, np.array([partition], np.int32), np.array([offset], np.int64))
+    async def land(self, late: Sequence[LateRow]) -> list[Outcome]:
+        """Store rows that were left out before, at the positions of their records; see late_rows.land."""
         async with self._turn:
-            if earlier := self._late.setdefault(base, []):
-                await self.table.ensure_dead(earlier)
-            if len(await self.table.present_keys(intent)) or await self.table.holds(identity):
-                return False
-            self._ledger.check_landable(log_id, partition, offset)
-            # One token for all: an attempt that lands late is dropped; so is a row removed by hand, hence the look.
-            for token in (f"{base}-token", uuid.uuid4().hex):
-                earlier.append(f"{base}-{uuid.uuid4().hex}")
-                await self.table.insert(row, earlier[-1], token)
-                if len(await self.table.present_keys(intent)):
-                    break
-            else:
-                raise RetryableError(f"{self.spec.table}: the row is not there after its insert")
-            del self._late[base]
-            self.stats.rows += 1
-            await self._persist(landed(self._ledger, log_id, partition, offset))
-        return True
+            if not self._file.locked or not self._log_id:
+                raise NotConnectedError(f"{self.spec.table}: storage is not open")
+            if self._job is not None:
+                raise RetryableError(f"{self.spec.table}: an insert is under way whose outcome is not known")
+            await self._count_late()
+            outcomes = await land(self.table, self._ledger, late, self._persist)
+        self.stats.rows += sum(outcome is True for outcome in outcomes)
+        return outcomes
+
+    async def _count_late(self) -> None:
+        """What an earlier `land` did not learn; no insert of it runs any more when this returns."""
+        if self._ledger.late is not None:
+            with _retried():
+                await self._persist(await counted(self.table, self._ledger))
 
     async def _write(self, output: Output) -> None:
         if self._job is not None:
@@ -223,7 +216,7 @@ class ClickHouseSink:
         if batch.log_id and batch.log_id != self._log_id:
             raise ForeignLogError(f"{self.spec.topic}: a batch of log {batch.log_id}, {self._log_id} was opened")
         plan = plan_batch(self.spec, batch, self._ledger.positions, self._verify)
-        there_before = self._drop_doubtful(batch, plan)
+        there_before = await self._drop_doubtful(batch, plan)
         count_rows(plan)
         self._count_stored(plan, there_before)
         letters = [*plan.dead, *(letter for letter in output.dead if letter not in batch.dead)]
@@ -233,7 +226,7 @@ class ClickHouseSink:
             await self._move_on(plan)
             return
         self._count(plan)
-        intent = self._intent(batch, plan, there_before)
+        intent = replace(self._intent(batch, plan, there_before), owes_letters=bool(letters))
         job = self._make_job(output, plan, intent)
         try:
             await self._persist(intend(self._ledger, intent))
@@ -247,10 +240,10 @@ class ClickHouseSink:
             await self._on_refused(in_log_order(letters))
             self.stats.refused += len(letters)
 
-    def _drop_doubtful(self, batch: Batch, plan: BatchPlan) -> dict[int, int]:
+    async def _drop_doubtful(self, batch: Batch, plan: BatchPlan) -> dict[int, int]:
         """Drop rows of doubtful ranges that are there already; returns how many of them lie in this insert's."""
         return {
-            partition: doubtful.drop(self.spec, batch, plan, partition)
+            partition: await doubtful.drop(self.table, batch, plan, partition)
             for partition, doubtful in self._doubtful.items()
             if partition in plan.spans
         }
@@ -279,7 +272,7 @@ class ClickHouseSink:
             for partition, span in sorted(plan.spans.items())
             if span.last >= span.first
         )
-        oldest = oldest_time(batch.rows, plan.keep) if self.table.ttl_days else 0
+        oldest = time_span(batch.rows, plan.keep)[0] if self.table.ttl_days else 0  # bounds what TTL took
         base = f"{self.spec.table}-{self.instance}-{uuid.uuid4().hex}"
         return Intent(base, ATTEMPTS_RESERVED, self._log_id, self._ledger.table_uuid, ranges, oldest)
 
@@ -349,14 +342,15 @@ class ClickHouseSink:
 
     async def close(self) -> None:
         """An open insert stays open in the ledger: the next start settles it."""
-        try:
-            if self._dirty:
-                await self._persist(self._ledger)
-        except RetryableError as error:
-            self._say([Note("positions_not_kept", f"{error}; the records behind the last seal are read again")])
-        finally:
-            await self.table.close()
-            self._file.unlock()
+        async with self._turn:
+            try:
+                if self._dirty:
+                    await self._persist(self._ledger)
+            except RetryableError as error:
+                self._say([Note("positions_not_kept", f"{error}; the records behind the last seal are read again")])
+            finally:
+                await self.table.close()
+                self._file.unlock()
 
     async def probe(self) -> Probe:
         return await self.table.probe()
@@ -383,7 +377,8 @@ class ClickHouseSink:
 
     def _say(self, notes: list[Note] | tuple[Note, ...]) -> None:
         self.notes += notes
-        self.audit_required = self.audit_required or any(note.audit for note in notes)
+        if any(note.audit for note in notes):
+            self.audits.demand()
 
     def _count(self, plan: BatchPlan) -> None:
         self.stats.repeats += plan.repeats

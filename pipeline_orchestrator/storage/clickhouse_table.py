@@ -16,10 +16,12 @@ from pipeline_orchestrator.storage.clickhouse_store import RowsRefusedError, Sto
 from pipeline_orchestrator.storage.columns import integers
 from pipeline_orchestrator.storage.ledger import Count, Intent, LogFacts, Recheck
 from pipeline_orchestrator.storage.migrate import migrate
-from pipeline_orchestrator.storage.table_access import Identity, row_keys
+from pipeline_orchestrator.storage.table_access import Around, Identity, row_keys
 from pipeline_orchestrator.storage.tables import TableSpec
 
 RECOVERY_S = 120.0  # deadline of the reads that a start may make over a whole table
+DAY_US = 86_400_000_000
+YEAR_2200_US = 7_258_118_400_000_000  # within what DateTime64 holds
 
 
 class ClickHouseTable:
@@ -95,26 +97,41 @@ class ClickHouseTable:
             found += [integers(chunk) for chunk in table.column(0).chunks]
         return np.unique(np.concatenate(found))
 
-    async def present_identities(self, partition: int, rechecks: Sequence[Recheck]) -> set[Identity]:
-        spec, found = self.spec, set()
-        for recheck in rechecks:
-            rows = await self.store.query(
-                f"SELECT toString({spec.who}), {', '.join(spec.identity)}, {spec.out or '0'}"
-                f" FROM {self._name} WHERE {_within(partition, recheck)}",
-                {"log": recheck.log_id},
-                deadline=RECOVERY_S,
-            )
-            found |= {Identity(str(who), *(int(value) for value in rest)) for who, *rest in rows}
-        return found
-
-    async def holds(self, identity: Identity) -> bool:
-        rows = await self.store.query(
-            f"SELECT 1 FROM {self._name} WHERE toString({self.spec.who}) = {{who:String}}"
-            f" AND {self.spec.identity_sql} = {tuple(identity[1:])} LIMIT 1",
-            {"who": identity.who},
+    async def identities_between(
+        self, partition: int, rechecks: Sequence[Recheck], who: str, first: Mark, last: Mark, around: Around
+    ) -> npt.NDArray[np.int64]:
+        inside, parameters = _inside(rechecks)
+        near, more = _near(self.spec, around)
+        table = await self.store.query_arrow(
+            f"SELECT {', '.join(self.spec.identity)}, {self.spec.out or '0'} FROM {self._name}"
+            f" WHERE k_part = {partition} AND ({inside}) AND {near} AND toString({self.spec.who}) = {{who:String}}"
+            f" AND {self.spec.identity_sql} BETWEEN {tuple(first)} AND {tuple(last)}",
+            {"who": who, **parameters, **more},
             deadline=RECOVERY_S,
         )
-        return bool(rows)
+        found = [np.zeros((4, 0), dtype=np.int64)]
+        for batch in table.to_batches():
+            found.append(np.stack([integers(column).astype(np.int64) for column in batch.columns]))
+        return np.concatenate(found, axis=1)
+
+    async def marks_within(self, partition: int, rechecks: Sequence[Recheck]) -> dict[str, Mark]:
+        inside, parameters = _inside(rechecks)
+        return await self._newest(f"k_part = {partition} AND ({inside})", parameters)
+
+    async def holding(self, identities: Sequence[Identity], around: Around) -> set[Identity]:
+        spec, given = self.spec, dict[str, str]()
+        wanted = []
+        for number, (who, *rest) in enumerate(identities):
+            given[f"who{number}"] = who
+            wanted.append(f"(toString({spec.who}) = {{who{number}:String}} AND {spec.identity_sql} = {tuple(rest)})")
+        where, more = _near(self.spec, around)
+        rows = await self.store.query(
+            f"SELECT DISTINCT toString({spec.who}), {', '.join(spec.identity)}, {spec.out or '0'}"
+            f" FROM {self._name} WHERE {where} AND ({' OR '.join(wanted)})",
+            {**given, **more},
+            deadline=RECOVERY_S,
+        )
+        return {Identity(str(who), *(int(value) for value in rest)) for who, *rest in rows}
 
     async def logs(self) -> dict[int, list[LogFacts]]:
         rows = await self.store.query(
@@ -127,9 +144,12 @@ class ClickHouseTable:
 
     async def marks_outside(self, partition: int, windows: Iterable[Recheck]) -> dict[str, Mark]:
         outside, parameters = _outside(windows)
+        return await self._newest(f"k_part = {partition}{outside}", parameters)
+
+    async def _newest(self, where: str, parameters: dict[str, str]) -> dict[str, Mark]:
         rows = await self.store.query(
             f"SELECT toString({self.spec.who}), max({self.spec.identity_sql}) AS newest FROM {self._name}"
-            f" WHERE k_part = {partition}{outside} GROUP BY {self.spec.who}",
+            f" WHERE {where} GROUP BY {self.spec.who}",
             parameters,
             deadline=RECOVERY_S,
         )
@@ -146,6 +166,10 @@ class ClickHouseTable:
         return await self.store.probe()
 
 
+def _micros(at_us: int) -> str:
+    return f"fromUnixTimestamp64Micro({at_us}, 'UTC')"
+
+
 def _outside(windows: Iterable[Recheck]) -> tuple[str, dict[str, str]]:
     """A condition and its parameters: none of these ranges."""
     parameters: dict[str, str] = {}
@@ -154,6 +178,28 @@ def _outside(windows: Iterable[Recheck]) -> tuple[str, dict[str, str]]:
         parameters[f"log{number}"] = window.log_id
         outside += f" AND NOT (k_log = {{log{number}:String}} AND k_off BETWEEN {window.first} AND {window.last})"
     return outside, parameters
+
+
+def _near(spec: TableSpec, around: Around) -> tuple[str, dict[str, str]]:
+    """A condition and its parameters: what lies around; days that are far are not read."""
+    begin, end = around.first_us - DAY_US, around.last_us + DAY_US
+    if spec.restamped or begin < 0 or end > YEAR_2200_US:  # impossible times may be why a row was refused
+        return "1", {}
+    where = f"sort_time BETWEEN {_micros(begin)} AND {_micros(end)}"
+    if around.symbols is None:
+        return where, {}
+    parameters = {f"symbol{number}": symbol for number, symbol in enumerate(around.symbols)}
+    return f"{where} AND symbol IN ({', '.join(f'{{{name}:String}}' for name in parameters)})", parameters
+
+
+def _inside(rechecks: Iterable[Recheck]) -> tuple[str, dict[str, str]]:
+    """A condition and its parameters: one of these ranges."""
+    parameters: dict[str, str] = {}
+    spans = []
+    for number, recheck in enumerate(rechecks):
+        parameters[f"log{number}"] = recheck.log_id
+        spans.append(f"(k_log = {{log{number}:String}} AND k_off BETWEEN {recheck.first} AND {recheck.last})")
+    return " OR ".join(spans) or "0", parameters
 
 
 def _within(partition: int, recheck: Recheck) -> str:

@@ -64,3 +64,17 @@ def rows_at(rows: pa.RecordBatch, at: npt.NDArray[np.int64]) -> pa.RecordBatch:
     if len(at) == rows.num_rows and bool((at == np.arange(rows.num_rows)).all()):
         return rows
     return rows.take(int_array(at.astype(np.int64, copy=False), pa.int64()))
+
+
+def contained(wanted: npt.NDArray[np.int64], there: npt.NDArray[np.int64]) -> Bools:
+    """Which columns of `wanted` [4, n] are among those of `there` [4, m]."""
+    both = np.concatenate([there, wanted], axis=1)
+    source = np.concatenate([np.zeros(there.shape[1]), np.ones(wanted.shape[1])])
+    order = np.lexsort((source, *both[::-1]))
+    ranked = both[:, order]
+    group = np.concatenate([[0], np.cumsum((ranked[:, 1:] != ranked[:, :-1]).any(axis=0))])
+    has = np.zeros(int(group[-1]) + 1 if len(group) else 1, dtype=np.bool_)
+    has[group[source[order] == 0]] = True
+    result = np.zeros(both.shape[1], dtype=np.bool_)
+    result[order] = has[group]
+    return result[there.shape[1] :]

@@ -109,6 +109,7 @@ class InsertJob:
         if len(missing) < len(self.keys):
             self._stats.refilled += len(missing)
         self._pending, self._uncertain = missing, False
+        self.refused = {}  # whoever is refused still is refused again
 
     async def _missing(self) -> Rows:
         """Rows that are not in the table, once no attempt can add any more."""
@@ -144,13 +145,14 @@ class InsertJob:
         self.refused[row] = letter
 
     async def _expect_without(self, poison: Rows) -> None:
-        """Refused rows are not expected in the table when it is counted again."""
+        """Refused rows are not expected in the table when it is counted again; their letters are."""
         partitions = key_partitions(self.keys[poison])
         ranges = tuple(
             _without(part, whole, int(np.count_nonzero(partitions == part.partition)))
             for part, whole in zip(self.intent.ranges, self._whole.ranges, strict=True)
         )
-        await self._change(replace(self.intent, ranges=ranges))
+        owes_letters = self._whole.owes_letters or len(poison) > 0
+        await self._change(replace(self.intent, ranges=ranges, owes_letters=owes_letters))
 
 
 def _without(part: PartRange, whole: PartRange, refused: int) -> PartRange:

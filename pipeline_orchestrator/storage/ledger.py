@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from pipeline_orchestrator.errors import ForeignLogError, RetryableError
+from pipeline_orchestrator.errors import ForeignLogError, PermanentError, RetryableError
 from pipeline_orchestrator.record import Mark
 
 Marks = Mapping[str, Mark]  # writer ("0" for instance 0, "ingestion/0" in the dead letters) -> mark
@@ -74,7 +74,10 @@ class PartRange:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """An insert that was about to be made. Its attempts are named `base`-0, `base`-1, ... below `attempts`."""
+    """An insert that was about to be made. Its attempts are named `base`-0, `base`-1, ... below `attempts`.
+
+    `owes_letters`: some of its records become dead letters, which are durable for certain only once it is sealed.
+    """
 
     base: str
     attempts: int
@@ -82,6 +85,7 @@ class Intent:
     table_uuid: str
     ranges: tuple[PartRange, ...]
     oldest_us: int = 0  # smallest sort time of its rows: what TTL may have taken
+    owes_letters: bool = False
 
     def query_ids(self) -> list[str]:
         """Every id under which an attempt may still run."""
@@ -104,12 +108,21 @@ class Ledger:
     positions: Mapping[int, Position] = field(default_factory=dict)
     open: Intent | None = None
     sealed: Intent | None = None
+    late: Intent | None = None  # rows that earlier inserts had to leave out, about to land now: one range each
 
     def check_landable(self, log_id: str, partition: int, offset: int) -> None:
-        """Raises RetryableError while the stage may still insert this offset itself: a late row would be its double."""
+        """Raises RetryableError while the stage may still insert this offset itself: a late row would be its double.
+
+        Raises LogReplacedError where it never can be told, because storage reads another log by now.
+        """
         position = self.positions.get(partition)
-        if position is None or position.log_id != log_id:
-            why = f"storage does not stand in log {log_id}, which offset {offset} counts in"
+        if position is not None and position.log_id != log_id:
+            raise LogReplacedError(
+                f"{self.topic}/{partition}: offset {offset} counts in log {log_id}, which was replaced by log"
+                f" {position.log_id}; what was read again came with that one, and this letter keeps the bytes"
+            )
+        if position is None:
+            why = "storage has no position there"
         elif offset >= position.next:
             why = f"storage has not come to offset {offset} yet (next is {position.next})"
         elif position.rechecks:
@@ -117,6 +130,10 @@ class Ledger:
         else:
             return
         raise RetryableError(f"{self.topic}/{partition}: {why}")
+
+
+class LogReplacedError(PermanentError):
+    """A record of a log that is read no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +153,12 @@ def intend(ledger: Ledger, intent: Intent) -> Ledger:
 
 
 def seal(ledger: Ledger) -> Ledger:
-    """SEAL: the open insert is in the table, all of it."""
+    """SEAL: the open insert is in the table, all of it, and its dead letters are durable."""
     if ledger.open is None:
         raise ValueError(f"{ledger.table}: nothing to seal")
     after = {part.partition: part.after for part in ledger.open.ranges}
-    return replace(ledger, positions={**ledger.positions, **after}, open=None, sealed=ledger.open)
+    sealed = replace(ledger.open, owes_letters=False)
+    return replace(ledger, positions={**ledger.positions, **after}, open=None, sealed=sealed)
 
 
 def advance(ledger: Ledger, positions: Mapping[int, Position]) -> Ledger:
@@ -151,17 +169,20 @@ def advance(ledger: Ledger, positions: Mapping[int, Position]) -> Ledger:
 def settle(ledger: Ledger, counts: Mapping[int, Count]) -> tuple[Ledger, list[Note]]:
     """At a start: decide an open insert by `counts`, what was found per partition. No attempt may still run.
 
-    A partition that holds all its rows is sealed; any other goes back to before, its range to be rechecked.
+    A partition that holds all its rows is sealed; any other goes back to before, its range to be rechecked. So do
+    all of them where dead letters are owed: the records are read again, and refused again.
     """
     if ledger.open is None:
         return ledger, []
     positions, landed = dict(ledger.positions), 0
     for part in ledger.open.ranges:
-        whole = counts.get(part.partition, NOTHING).keys >= part.rows
+        whole = counts.get(part.partition, NOTHING).keys >= part.rows and not ledger.open.owes_letters
         landed += whole
         positions[part.partition] = part.after if whole else _back(part, ledger.open.log_id)
     whole_intent = landed == len(ledger.open.ranges)
     text = f"an insert of {ledger.table} was open: {landed} of {len(ledger.open.ranges)} partitions had landed whole"
+    if ledger.open.owes_letters:
+        text = f"an insert of {ledger.table} was open and owed dead letters: its records are read again"
     settled = replace(ledger, positions=positions, open=None, sealed=ledger.open if whole_intent else None)
     return settled, [Note("open_insert_settled", text)]
 
@@ -233,7 +254,8 @@ def wiped(ledger: Ledger, table_uuid: str) -> tuple[Ledger, list[Note]]:
 def adopt(own: Ledger, others: Iterable[Ledger], partitions: Iterable[int]) -> Ledger:
     """Take over partitions that another instance owned before; the youngest generation of each wins.
 
-    What that instance had open for them becomes a recheck. Partitions outside `partitions` are kept as they are:
+    What that instance had open for them becomes a recheck; where late rows were about to land, the rows are not
+    counted any more. Partitions outside `partitions` are kept as they are:
     their new owner may not have started yet.
     """
     positions = dict(own.positions)
@@ -241,10 +263,13 @@ def adopt(own: Ledger, others: Iterable[Ledger], partitions: Iterable[int]) -> L
         if other.table_uuid != own.table_uuid:
             continue
         open_parts = {part.partition: part for part in other.open.ranges} if other.open is not None else {}
+        late = {part.partition for part in other.late.ranges} if other.late is not None else set()
         for partition in partitions:
             theirs, mine = other.positions.get(partition), positions.get(partition)
             if partition in open_parts and other.open is not None:
                 theirs = _back(open_parts[partition], other.open.log_id)
+            if theirs is not None and partition in late:
+                theirs = replace(theirs, rows=None)
             if theirs is not None and (mine is None or theirs.generation > mine.generation):
                 positions[partition] = theirs
     return replace(own, positions=positions)
@@ -315,12 +340,18 @@ def rebuilt(
     windows: tuple[Recheck, ...],
     marks: Marks,
     rows: int | None = None,
+    seconds: float = 0.0,
 ) -> Resumption:
-    """A position made from the table alone; `marks` and `rows` are those outside of `windows`."""
+    """A position made from the table alone; `marks` and `rows` are those outside of `windows`.
+
+    `seconds` = how long the table took to answer.
+    """
     current = [window for window in windows if window.log_id == log_id]
     start = max(beginning, current[0].first) if current else beginning
     position = Position(log_id, start, dict(marks), rechecks=windows, rows=rows)
     if not windows:
         return Resumption(start, position)
-    text = f"ledger of {table}, partition {partition} rebuilt from the table: read again from {start}"
+    text = (
+        f"ledger of {table}, partition {partition} rebuilt from the table in {seconds:.2f} s: read again from {start}"
+    )
     return Resumption(start, position, (Note("ledger_rebuilt", text, audit=True),))

@@ -61,6 +61,11 @@ class LedgerFile:
             os.close(self._lock)
             self._lock = None
 
+    @property
+    def locked(self) -> bool:
+        """Whether the lock is held here."""
+        return self._lock is not None
+
     def load(self) -> tuple[Ledger | None, Path | None]:
         """The stored ledger, or None where there is none; a damaged file is moved away and its new name returned."""
         try:
@@ -156,6 +161,7 @@ def render(ledger: Ledger) -> bytes:
             "positions": {str(number): _position(value) for number, value in ledger.positions.items()},
             "open": _intent(ledger.open),
             "sealed": _intent(ledger.sealed),
+            "late": _intent(ledger.late),
         },
         separators=(",", ":"),
     ).encode()
@@ -181,6 +187,7 @@ def parse(raw: bytes) -> Ledger | None:
             positions={int(number): _to_position(value) for number, value in found["positions"].items()},
             open=_to_intent(found["open"]),
             sealed=_to_intent(found["sealed"]),
+            late=_to_intent(found.get("late")),  # earlier versions did not say
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -228,6 +235,7 @@ def _intent(intent: Intent | None) -> Json | None:
         "log_id": intent.log_id,
         "table_uuid": intent.table_uuid,
         "oldest_us": intent.oldest_us,
+        "owes_letters": intent.owes_letters,
         "ranges": ranges,
     }
 
@@ -239,4 +247,12 @@ def _to_intent(found: Json | None) -> Intent | None:
         PartRange(number, first, last, rows, _to_position(before), _to_position(after))
         for number, first, last, rows, before, after in found["ranges"]
     )
-    return Intent(found["base"], found["attempts"], found["log_id"], found["table_uuid"], ranges, found["oldest_us"])
+    return Intent(
+        found["base"],
+        found["attempts"],
+        found["log_id"],
+        found["table_uuid"],
+        ranges,
+        found["oldest_us"],
+        found.get("owes_letters", True),  # ledgers of earlier versions do not say: it may
+    )

@@ -18,6 +18,9 @@ from pipeline_orchestrator.market.events import DLQ
 from pipeline_orchestrator.storage.batch_plan import INSTANCE_FACTS
 from pipeline_orchestrator.storage.clickhouse_sink import ClickHouseSink
 from pipeline_orchestrator.storage.clickhouse_store import RowsRefusedError, Store
+from pipeline_orchestrator.storage.late_rows import LateRow
+from pipeline_orchestrator.storage.late_rows import Outcome as Landed
+from pipeline_orchestrator.storage.ledger import LogReplacedError
 from pipeline_orchestrator.storage.refused import refused_row
 from pipeline_orchestrator.storage.tables import TABLES
 
@@ -50,29 +53,41 @@ class ReplayRows:
                 outcomes += [{"id": one, "code": "no_answer", "why": str(error)} for one in some]
                 continue
             letters = {letter.id: letter for letter in map(letter_of, rows)}
-            outcomes += [await self._replay_one(one, letters.get(one)) for one in some]
+            told = await self._replay_some({one: letters.get(one) for one in some})
+            outcomes += [told[one] for one in some]
         return outcomes
 
-    async def _replay_one(self, one: str, letter: Letter | None) -> Outcome:
-        if letter is None or letter.place is None:
-            return {"id": one, "code": "not_found", "why": "no such dead letter of a record"}
-        topic, partition, offset = letter.place
-        log_id, sink = str(letter.headers.get("log_id", "")), self._sinks.get(topic)
-        if sink is None or not log_id:
-            return {"id": one, "code": "no_log", "why": "its letter does not name the log that its offset counts in"}
+    async def _replay_some(self, letters: Mapping[str, Letter | None]) -> dict[str, Outcome]:
+        told: dict[str, Outcome] = {}
+        late: dict[str, dict[str, LateRow]] = {}  # by topic and id
+        for one, letter in letters.items():
+            if letter is None or letter.place is None:
+                told[one] = {"id": one, "code": "not_found", "why": "no such dead letter of a record"}
+                continue
+            topic, partition, offset = letter.place
+            log_id = str(letter.headers.get("log_id", ""))
+            if topic not in self._sinks or not log_id:
+                why = "its letter does not name the log that its offset counts in"
+                told[one] = {"id": one, "code": "no_log", "why": why}
+                continue
+            try:
+                row = self._row(letter, topic, partition)
+            except ValueError as error:
+                told[one] = {"id": one, "code": "refused_again", "why": str(error)}
+            else:
+                late.setdefault(topic, {})[one] = LateRow(row, log_id, partition, offset)
+        for topic, rows in late.items():
+            for one, landed in zip(rows, await self._land(topic, list(rows.values())), strict=True):
+                told[one] = {"id": one, **_told(landed, TABLES[topic].table)}
+                if landed is True:
+                    told[one]["as"] = f"{topic}:{rows[one].partition}:{rows[one].offset}"
+        return told
+
+    async def _land(self, topic: str, rows: list[LateRow]) -> Sequence[Landed]:
         try:
-            row = self._row(letter, topic, partition)
-            stored = await sink.land(row, log_id, partition, offset)
-        except RowsRefusedError as error:
-            return {"id": one, "code": "refused_again", "why": f"refused again: {error}"}
-        except (NotConnectedError, RetryableError, UncertainError) as error:
-            why = f"{error}; it is not known whether the row landed, another replay stores it at most once"
-            return {"id": one, "code": "no_answer", "why": why}
-        except (PermanentError, ValueError) as error:
-            return {"id": one, "code": "refused_again", "why": str(error)}
-        if not stored:
-            return {"id": one, "code": "replayed_before", "why": f"its row is in `{TABLES[topic].table}` already"}
-        return {"id": one, "as": letter.position, "table": TABLES[topic].table}
+            return await self._sinks[topic].land(rows)
+        except (NotConnectedError, RetryableError, UncertainError, PermanentError) as error:
+            return [error] * len(rows)
 
     def _row(self, letter: Letter, topic: str, partition: int) -> pa.RecordBatch:
         """The record's one row. Raises ValueError where there is none, or none that is stored."""
@@ -87,3 +102,19 @@ class ReplayRows:
             if kind == spec.unstored_kind or (alone and spec.instance_facts and partition != 0):
                 raise ValueError(f"a record of kind {kind} is not stored from partition {partition}")
         return row
+
+
+def _told(landed: Landed, table: str) -> Outcome:
+    """What became of one row, without its id."""
+    if landed is True:
+        return {"table": table}
+    if landed is False:
+        return {"code": "replayed_before", "why": f"its row is in `{table}` already"}
+    if isinstance(landed, LogReplacedError):
+        return {"code": "log_replaced", "why": str(landed)}
+    if isinstance(landed, RowsRefusedError):
+        return {"code": "refused_again", "why": f"refused again: {landed}"}
+    if isinstance(landed, PermanentError):
+        return {"code": "refused_again", "why": str(landed)}
+    why = f"{landed}; it is not known whether the row landed, another replay stores it at most once"
+    return {"code": "no_answer", "why": why}

@@ -30,6 +30,17 @@ class Identity(NamedTuple):
         return Mark(self.epoch, self.seq, self.idx, self.out)
 
 
+class Around(NamedTuple):
+    """Where rows of some identities must lie: within a day of these times (microseconds UTC), in these symbols.
+
+    It bounds what a search reads; `symbols` is None where some row has none.
+    """
+
+    first_us: int
+    last_us: int
+    symbols: tuple[str, ...] | None
+
+
 class TableAccess(Protocol):
     """One table. Every method may raise NotConnectedError, RetryableError, UncertainError or PermanentError."""
 
@@ -63,11 +74,16 @@ class TableAccess(Protocol):
     async def present_offsets(self, partition: int, rechecks: Sequence[Recheck]) -> npt.NDArray[np.int64]:
         """Distinct offsets in these ranges, sorted; the ranges are of one log."""
 
-    async def present_identities(self, partition: int, rechecks: Sequence[Recheck]) -> set[Identity]:
-        """Identities of the rows in these ranges."""
+    async def identities_between(
+        self, partition: int, rechecks: Sequence[Recheck], who: str, first: Mark, last: Mark, around: Around
+    ) -> npt.NDArray[np.int64]:
+        """[4, n] identities (epoch, seq, idx, out) of a writer's rows in these ranges, from `first` to `last`."""
 
-    async def holds(self, identity: Identity) -> bool:
-        """Whether a row of this identity is there, whatever record it came from."""
+    async def marks_within(self, partition: int, rechecks: Sequence[Recheck]) -> dict[str, Mark]:
+        """The newest identity of each writer among the rows in these ranges."""
+
+    async def holding(self, identities: Sequence[Identity], around: Around) -> set[Identity]:
+        """Those of these identities of which a row is there, whatever record it came from; one question for all."""
 
     async def logs(self) -> dict[int, list[LogFacts]]:
         """For each partition that has rows, the logs they come from, with the newest offset of each."""
@@ -85,6 +101,11 @@ class TableAccess(Protocol):
 def row_keys(partitions: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """(k_part, k_off) as one integer; k_idx is always 0. Offsets stay below 2**48 for longer than Kafka will live."""
     return (partitions.astype(np.int64) << 48) | offsets
+
+
+def key_offsets(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The offsets of row keys."""
+    return keys & ((1 << 48) - 1)
 
 
 def key_partitions(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

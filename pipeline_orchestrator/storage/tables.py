@@ -15,7 +15,8 @@ class TableSpec:
 
     `instance_facts`: facts of an instance lie in every partition of the topic and are stored from partition 0 only;
     `unstored_kind` is a kind that is counted instead of stored; `collapses`: the engine replaces rows by newer
-    revisions, so that its rows cannot be counted against what was inserted.
+    revisions, so that its rows cannot be counted against what was inserted; `restamped`: a row that is made again
+    carries another time.
     """
 
     topic: str
@@ -26,6 +27,7 @@ class TableSpec:
     instance_facts: bool = False
     unstored_kind: str | None = None
     collapses: bool = False
+    restamped: bool = False
 
     @property
     def identity_sql(self) -> str:
@@ -43,7 +45,7 @@ TABLES: dict[str, TableSpec] = {
     BARS: TableSpec(BARS, "bars", "src_instance", _SOURCE, "out", collapses=True),
     BOOKS: TableSpec(BOOKS, "books", "src_instance", _SOURCE, "out"),
     GAPS: TableSpec(GAPS, "gaps", "src_instance", _SOURCE, "out"),
-    DLQ: TableSpec(DLQ, "dlq", "writer", ("epoch", "seq", "idx"), "out"),
+    DLQ: TableSpec(DLQ, "dlq", "writer", ("epoch", "seq", "idx"), "out", restamped=True),
 }
 
 

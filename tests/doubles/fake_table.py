@@ -16,7 +16,7 @@ from pipeline_orchestrator.market.events import EVENTS
 from pipeline_orchestrator.record import Mark
 from pipeline_orchestrator.storage.clickhouse_store import RowsRefusedError
 from pipeline_orchestrator.storage.ledger import Count, Intent, LogFacts, Recheck
-from pipeline_orchestrator.storage.table_access import Identity, row_keys
+from pipeline_orchestrator.storage.table_access import Around, Identity, row_keys
 from pipeline_orchestrator.storage.tables import TABLES
 
 
@@ -53,6 +53,8 @@ class FakeTable:
         self.tokens: list[str] = []
         self.dead: set[str] = set()
         self.down = False
+        self.questions: list[str] = []
+        self.largest_answer = 0  # rows of a question about doubtful ranges
         self._uuid = str(uuid.uuid4())
 
     def wipe(self) -> None:
@@ -97,13 +99,11 @@ class FakeTable:
         self.dead.update(query_ids)
 
     def _within(self, intent: Intent) -> list[Row]:
-        spans = {part.partition: part for part in intent.ranges}
         return [
             row
             for row in self.rows
             if row.log_id == intent.log_id
-            and row.partition in spans
-            and spans[row.partition].first <= row.offset <= spans[row.partition].last
+            and any(row.partition == part.partition and part.first <= row.offset <= part.last for part in intent.ranges)
         ]
 
     async def counts(self, intent: Intent) -> dict[int, Count]:
@@ -115,6 +115,7 @@ class FakeTable:
 
     async def present_keys(self, intent: Intent) -> npt.NDArray[np.int64]:
         self._alive()
+        self.questions.append("present_keys")
         found = self._within(intent)
         partitions = np.array([row.partition for row in found], dtype=np.int32)
         return row_keys(partitions, np.array([row.offset for row in found], dtype=np.int64))
@@ -129,15 +130,28 @@ class FakeTable:
 
     async def present_offsets(self, partition: int, rechecks: Sequence[Recheck]) -> npt.NDArray[np.int64]:
         self._alive()
-        return np.unique(np.array([row.offset for row in self._rechecked(partition, rechecks)], dtype=np.int64))
+        found = [row.offset for row in self._rechecked(partition, rechecks)]
+        self.largest_answer = max(self.largest_answer, len(found))
+        return np.unique(np.array(found, dtype=np.int64))
 
-    async def present_identities(self, partition: int, rechecks: Sequence[Recheck]) -> set[Identity]:
+    async def identities_between(
+        self, partition: int, rechecks: Sequence[Recheck], who: str, first: Mark, last: Mark, around: Around
+    ) -> npt.NDArray[np.int64]:
         self._alive()
-        return {row.identity for row in self._rechecked(partition, rechecks)}
+        assert around.first_us <= around.last_us
+        marks = [row.identity for row in self._rechecked(partition, rechecks) if row.identity.who == who]
+        found = [tuple(one.mark) for one in marks if first <= one.mark <= last]
+        self.largest_answer = max(self.largest_answer, len(found))
+        return np.array(found, dtype=np.int64).reshape(len(found), 4).T
 
-    async def holds(self, identity: Identity) -> bool:
+    async def marks_within(self, partition: int, rechecks: Sequence[Recheck]) -> dict[str, Mark]:
         self._alive()
-        return any(row.identity == identity for row in self.rows)
+        return _newest(self._rechecked(partition, rechecks))
+
+    async def holding(self, identities: Sequence[Identity], around: Around) -> set[Identity]:
+        self._alive()
+        self.questions.append("holding")
+        return {row.identity for row in self.rows} & set(identities)
 
     async def logs(self) -> dict[int, list[LogFacts]]:
         self._alive()
@@ -153,11 +167,7 @@ class FakeTable:
     async def marks_outside(self, partition: int, windows: Iterable[Recheck]) -> dict[str, Mark]:
         self._alive()
         inside = set(self._rechecked(partition, list(windows)))
-        marks: dict[str, Mark] = {}
-        for row in self.rows:
-            if row.partition == partition and row not in inside:
-                marks[row.identity.who] = max(row.identity.mark, marks.get(row.identity.who, row.identity.mark))
-        return marks
+        return _newest(row for row in self.rows if row.partition == partition and row not in inside)
 
     async def count_outside(self, partition: int, windows: Iterable[Recheck]) -> int:
         self._alive()
@@ -166,3 +176,10 @@ class FakeTable:
 
     async def probe(self) -> Probe:
         return Probe("fake", "memory", not self.down, 0.0)
+
+
+def _newest(rows: Iterable[Row]) -> dict[str, Mark]:
+    marks: dict[str, Mark] = {}
+    for row in rows:
+        marks[row.identity.who] = max(row.identity.mark, marks.get(row.identity.who, row.identity.mark))
+    return marks

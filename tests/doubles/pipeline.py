@@ -148,6 +148,12 @@ class Pipeline:
             text = answer.read().decode()
         return [row.split("\t") for row in text.splitlines()]
 
+    def command(self, statement: str, timeout_s: float = 60) -> None:
+        """Run a statement without rows; `{db}` is the database. Raises OSError."""
+        body = statement.replace("{db}", self.database).encode()
+        with urllib.request.urlopen(f"http://{self.clickhouse.address}/", data=body, timeout=timeout_s) as answer:
+            answer.read()
+
     def stored(self, where: str = "1") -> int:
         """Rows of `events` so far; 0 while there is no table."""
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ def test_every_damage_is_named_as_its_range_and_is_gone_after_repair(
     left = audit(pipeline, DAMAGED, "--repair")
     assert left["repair"]["finished"]
     assert [(one["station"], one["problem"]) for one in left["findings"]] == [("clickhouse.events", "duplicated")]
-    command(pipeline, "ALTER TABLE {db}.events DELETE WHERE k_log = 'doubled' SETTINGS mutations_sync = 2")
+    pipeline.command("ALTER TABLE {db}.events DELETE WHERE k_log = 'doubled' SETTINGS mutations_sync = 2")
     document = audit(pipeline, WHOLE)
     assert document["compared"]["redis_values"] == len(SYMBOLS)
     assert pipeline.sql("SELECT count() - uniqExact(instance, epoch, seq, idx) FROM {db}.events") == [["0"]]
@@ -81,17 +80,11 @@ def not_in_flight(document: dict[str, Any]) -> bool:
     return not any("in flight" in one["why"] for one in document["explained"])
 
 
-def command(pipeline: Pipeline, statement: str) -> None:
-    body = statement.replace("{db}", pipeline.database).encode()
-    with urllib.request.urlopen(f"http://{pipeline.clickhouse.address}/", data=body, timeout=60) as answer:
-        answer.read()
-
-
 def delete(pipeline: Pipeline, table: str, seq: str, first: int, last: int) -> tuple[int, int]:
     """Remove the rows of these lines; the first and last line that had one."""
     where = f"{seq} BETWEEN {first} AND {last}"
     ((lowest, highest),) = pipeline.sql(f"SELECT min({seq}), max({seq}) FROM {{db}}.{table} WHERE {where}")
-    command(pipeline, f"ALTER TABLE {{db}}.{table} DELETE WHERE {where} SETTINGS mutations_sync = 2")
+    pipeline.command(f"ALTER TABLE {{db}}.{table} DELETE WHERE {where} SETTINGS mutations_sync = 2")
     assert pipeline.sql(f"SELECT count() FROM {{db}}.{table} WHERE {where}") == [["0"]]
     return int(lowest), int(highest)
 
@@ -100,9 +93,7 @@ def double(pipeline: Pipeline, first: int, last: int) -> tuple[int, int]:
     """Insert these events once more, as nobody of the product would; their first and last line."""
     where = f"seq BETWEEN {first} AND {last}"
     ((lowest, highest),) = pipeline.sql(f"SELECT min(seq), max(seq) FROM {{db}}.events WHERE {where}")
-    command(
-        pipeline, f"INSERT INTO {{db}}.events SELECT * REPLACE('doubled' AS k_log) FROM {{db}}.events WHERE {where}"
-    )
+    pipeline.command(f"INSERT INTO {{db}}.events SELECT * REPLACE('doubled' AS k_log) FROM {{db}}.events WHERE {where}")
     return int(lowest), int(highest)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pipeline_orchestrator.audit.hourly import HourlyAudit
 from pipeline_orchestrator.audit.table_station import Held, TableStation
 from pipeline_orchestrator.errors import NotConnectedError
 from pipeline_orchestrator.market.events import BARS, EVENTS
+from pipeline_orchestrator.storage.audit_demand import AuditDemand
 from pipeline_orchestrator.storage.ledger import Position, Recheck
 from pipeline_orchestrator.storage.tables import TABLES
 from pipeline_orchestrator.telemetry.audited import audit_document
@@ -20,7 +22,7 @@ from tests.doubles.context import FakeContext
 
 class Sink:
     def __init__(self, topic: str, positions: dict[int, Position]) -> None:
-        self.spec, self.positions, self.audit_required = TABLES[topic], positions, False
+        self.spec, self.positions, self.audits = TABLES[topic], positions, AuditDemand()
 
 
 class Server:
@@ -33,6 +35,7 @@ class Server:
         self.held: dict[tuple[str, int], Held] = {}
         self.down = False
         self.asked = 0
+        self.meanwhile: list[Callable[[], None]] = []
 
     def table(self, name: str) -> str:
         return name
@@ -51,6 +54,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 
     async def held(self: TableStation, partition: int, *_: Any) -> Held:
         server.asked += 1
+        for happens in server.meanwhile:
+            happens()
+        server.meanwhile = []
         return server.held[self.spec.table, partition]
 
     monkeypatch.setattr(TableStation, "held", held)
@@ -86,11 +92,12 @@ async def test_it_runs_at_the_start_each_hour_on_demand_and_soon_again_after_a_f
     audit = made(server, sink, now=now)
     await audit.look(ctx)
     assert server.asked == 0  # storage has no positions yet
+    assert ctx.gauges["audit_pending"] == 1
     sink.positions = {0: Position("l", 5, rows=5)}
     await audit.look(ctx)
     await audit.look(ctx)
     assert server.asked == 1
-    sink.audit_required = True
+    sink.audits.demand()
     await audit.look(ctx)
     await audit.look(ctx)
     assert server.asked == 2
@@ -101,14 +108,48 @@ async def test_it_runs_at_the_start_each_hour_on_demand_and_soon_again_after_a_f
     await audit.look(ctx)
     assert server.asked == 2
     now[0] += hourly.RETRY_S
+    assert ctx.gauges["audit_pending"] == 1
     await audit.look(ctx)
-    assert server.asked == 3
+    assert (server.asked, ctx.gauges["audit_pending"]) == (3, 0)
+
+
+async def test_what_is_demanded_while_an_audit_runs_is_audited_after_it(server: Server, tmp_path: Path) -> None:
+    server.held = {("events", 0): Held(5, 5)}
+    sink = Sink(EVENTS, {0: Position("l", 5, rows=5)})
+    audit, ctx = made(server, sink, now=[0.0]), FakeContext(tmp_path)
+    server.meanwhile = [sink.audits.demand]
+    await audit.look(ctx)
+    assert (server.asked, sink.audits.required) == (1, True)
+    await audit.look(ctx)
+    assert (server.asked, sink.audits.required) == (2, False)
+    await audit.look(ctx)
+    assert server.asked == 2
+
+
+async def test_a_demand_that_was_not_answered_is_asked_again_soon(server: Server, tmp_path: Path) -> None:
+    server.held = {("events", 0): Held(5, 5)}
+    sink, now, ctx = Sink(EVENTS, {0: Position("l", 5, rows=5)}), [0.0], FakeContext(tmp_path)
+    audit = made(server, sink, now=now)
+    await audit.look(ctx)
+    sink.audits.demand()
+    server.down = True
+    await audit.look(ctx)
+    server.down = False
+    await audit.look(ctx)
+    assert (server.asked, sink.audits.required) == (1, True)
+    now[0] += hourly.RETRY_S
+    await audit.look(ctx)
+    assert (server.asked, sink.audits.required) == (2, False)
 
 
 def test_the_snapshot_tells_result_and_age_of_the_oldest_instance() -> None:
     one = {"audit_at_us{part=audit}": 5_000_000, "audit_rows{part=audit}": 7, "audit_required{part=events}": 1}
     two = {"audit_at_us": 9_000_000, "audit_rows": 3, "audit_missing_rows": 2}
     assert audit_document([{}, {"lag": 3}], 0) is None
+    waiting = audit_document([one, {"audit_pending{part=audit}": 1}], 0)
+    assert waiting is not None and (waiting["result"], waiting["rows"], waiting["age_s"]) == ("pending", None, None)
+    again = audit_document([one | {"audit_pending{part=audit}": 1}], 0)
+    assert again is not None and (again["result"], again["pending"]) == ("whole", True)
     document = audit_document([one, {}], 11_000_000_000)
     assert document is not None and (document["result"], document["age_s"], document["rows"]) == ("whole", 6.0, 7)
     document = audit_document([two, one], 11_000_000_000)

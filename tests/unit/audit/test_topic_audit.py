@@ -154,6 +154,18 @@ async def test_lost_rows_that_the_log_no_longer_has_are_counted_against_the_ledg
     await sink.close()
 
 
+async def test_an_order_for_a_partition_of_another_instance_is_not_due_here(store: Store, state_dir: Path) -> None:
+    log = filled(Log(), range(40))
+    sink = await sink_of(store, state_dir, log)
+    await sink.start_positions(Log(partitions={0: log.partitions[0]}).bounds)  # partition 1 has moved away
+    assert set(sink.positions) == {0, 1}
+    RepairOrders(state_dir, "events").place(1, RepairOrder(log.bounds.log_id, 3))
+    of_others = sink.repair_due
+    RepairOrders(state_dir, "events").place(0, RepairOrder(log.bounds.log_id, 3))
+    assert (of_others, sink.repair_due) == (False, True)
+    await sink.close()
+
+
 async def test_an_order_for_another_log_changes_nothing_and_is_taken_away(store: Store, state_dir: Path) -> None:
     log = filled(Log(), range(40))
     sink = await sink_of(store, state_dir, log)

@@ -372,3 +372,18 @@ def test_corrections_that_changed_no_bar_are_a_line_with_a_step_and_others_are_n
 
     assert said(1200, 3) == ["  corrections 1,200 applied, 3 not   → symbol NAME"]
     assert said(1200, 0) == []
+
+
+def test_an_audit_that_is_due_is_shown_as_pending_and_a_result_keeps_its_age() -> None:
+    nothing = {"at_us": None, "age_s": None, "rows": None, "missing_rows": None, "duplicated_rows": None}
+    pending = {"result": "pending", "pending": True, **nothing}
+    whole = {"result": "whole", "pending": True, "rows": 7, "age_s": 60.0, "missing_rows": 0, "duplicated_rows": 0}
+
+    def shown(audit: dict[str, Any]) -> str:
+        lines = render_status({**STATUS, "audit": audit}).splitlines()
+        return next(line.strip() for line in lines if line.strip().startswith("audit"))
+
+    assert shown(pending) == "audit       pending: the tables have not been counted since this start"
+    assert shown(whole).startswith("audit       7 rows, each stored once, ")
+    assert shown(whole).endswith(" ago; the next one is pending")
+    assert shown({**whole, "pending": False}).endswith(" ago")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline_orchestrator.market.events import DLQ, EVENTS
 from pipeline_orchestrator.record import Mark
-from pipeline_orchestrator.storage.batch_plan import oldest_time, plan_batch
+from pipeline_orchestrator.storage.batch_plan import plan_batch, time_span
 from pipeline_orchestrator.storage.columns import bool_array, codes, integers, rows_at, rows_where, validity
 from pipeline_orchestrator.storage.ledger import Position
 from pipeline_orchestrator.storage.marks import keep_new, warm
@@ -79,14 +79,14 @@ def test_read_only_views_need_no_second_compilation() -> None:
     assert len(keep_new.signatures) == known
 
 
-def test_the_oldest_time_of_any_kind_bounds_what_ttl_took() -> None:
+def test_the_span_of_times_of_any_kind_is_that_of_the_rows_kept() -> None:
     log = Log()
     log.append(0, **event(5))
     log.append(0, **event(1, event_time_us=None))
     batch = log.batch({0: 0})
-    assert oldest_time(batch.rows, np.array([True, True])) == T0 + 5
-    assert oldest_time(batch.rows, np.array([False, True])) == T0 + 51
-    assert oldest_time(batch.rows, np.array([False, False])) == 0
+    assert time_span(batch.rows, np.array([True, True])) == (T0 + 5, T0 + 55)
+    assert time_span(batch.rows, np.array([False, True])) == (T0 + 51, T0 + 51)
+    assert time_span(batch.rows, np.array([False, False])) == (0, 0)
 
 
 @pytest.mark.parametrize("start", [0, 3, 9])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,16 @@ async def test_a_batch_without_rows_to_store_moves_the_position(store: Store, st
     await again.close()
 
 
-@pytest.mark.parametrize("lost", ["ledger gone", "ledger damaged"])
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "flipped": lambda raw: raw[: len(raw) // 2] + bytes([raw[len(raw) // 2] ^ 4]) + raw[len(raw) // 2 + 1 :],
+    "truncated": lambda raw: raw[: len(raw) // 3],
+    "emptied": lambda raw: b"",
+    "zeroed": lambda raw: bytes(len(raw)),
+    "another version": lambda raw: raw.replace(b'"format": 1', b'"format": 0', 1),
+}
+
+
+@pytest.mark.parametrize("lost", ["gone", *DAMAGE])
 async def test_a_lost_ledger_is_rebuilt_from_the_table(store: Store, state_dir: Path, lost: str) -> None:
     log = log_of(200)
     sink, starts = await opened(store, state_dir, log)
@@ -123,19 +133,22 @@ async def test_a_lost_ledger_is_rebuilt_from_the_table(store: Store, state_dir: 
     await sink.write(Output(log.batch({0: 60, 1: 60})))
     await sink.close()
     ledger = state_dir / "ledger" / "events-0.json"
-    if lost == "ledger gone":
+    raw = ledger.read_bytes()
+    if lost == "gone":
         ledger.unlink()
     else:
-        raw = bytearray(ledger.read_bytes())
-        raw[len(raw) // 2] ^= 4
-        ledger.write_bytes(raw)
+        ledger.write_bytes(DAMAGE[lost](raw))
+        assert ledger.read_bytes() != raw
     # a hole as a killed insert over several partitions of the table leaves it
     await store.command(f"DELETE FROM {store.table('events')} WHERE k_part = 1 AND k_off IN (95, 97)")
     again, starts = await opened(store, state_dir, log, rebuild_window=20)
     assert starts == {0: 80, 1: 80}
-    assert "ledger_rebuilt" in {note.event for note in again.notes}
-    assert again.audit_required
-    assert (lost == "ledger damaged") == any(note.event == "ledger_damaged" for note in again.notes)
+    told = [note.text for note in again.notes if note.event == "ledger_rebuilt"]
+    assert len(told) == 2 and all(re.search(r"rebuilt from the table in \d+\.\d\d s", text) for text in told)
+    kept = [path.read_bytes() for path in ledger.parent.glob("*.bad-*")]
+    assert kept == ([] if lost == "gone" else [DAMAGE[lost](raw)])
+    assert again.audits.required
+    assert (lost != "gone") == any(note.event == "ledger_damaged" for note in again.notes)
     await again.write(Output(log.batch(starts)))
     assert await stored(store) == list(range(200))
     assert again.stats.rows == 2
@@ -181,7 +194,7 @@ async def test_rows_missing_behind_the_seal_are_found_said_and_refilled(store: S
     await store.command(f"DELETE FROM {store.table('events')} WHERE k_part = 0 AND k_off IN (3, 11)")
     again, starts = await opened(store, state_dir, log)
     assert starts == {0: 0, 1: 19}
-    assert again.audit_required
+    assert again.audits.required
     await again.write(Output(log.batch(starts)))
     assert await stored(store) == list(range(40))
     await again.close()
@@ -243,7 +256,7 @@ async def test_a_row_that_the_server_refuses_becomes_a_dead_letter_and_its_neigh
     assert sink.stats.refused == 3
     await sink.close()
     again, starts = await opened(store, state_dir, log)
-    assert not again.audit_required  # the refused rows are not expected
+    assert not again.audits.required  # the refused rows are not expected
     await again.close()
 
 

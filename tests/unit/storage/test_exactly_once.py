@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pipeline_orchestrator.errors import NotConnectedError, RetryableError, UncertainError
 from pipeline_orchestrator.record import DeadLetter, Output
 from pipeline_orchestrator.storage.clickhouse_sink import ClickHouseSink
+from tests.doubles.crashing_sink import Steps, crashing_sink
 from tests.doubles.fake_table import Crash, FakeTable, Fault
 from tests.doubles.market_rows import Log, event
 
@@ -43,6 +44,7 @@ class Storage(RuleBasedStateMachine):
         self.seq = 0
         self.letters: set[int] = set()
         self.sink: ClickHouseSink | None = None
+        self.steps = Steps()
         self.at: dict[int, int] = {}
 
     @initialize()
@@ -64,8 +66,12 @@ class Storage(RuleBasedStateMachine):
 
     @rule(partition=st.sampled_from(PARTITIONS), rows=st.integers(1, 60))
     def resend(self, partition: int, rows: int) -> None:
-        """Ingestion restarted: everything behind its cursor is sent again, in order, before anything new."""
-        for row in self.truth[partition][-rows:]:
+        """Ingestion restarted: everything behind its cursor is sent again, in order, before anything new.
+
+        Its cursor never lies before what it sent into this log first.
+        """
+        sent = self.log.partitions[partition][:1]
+        for row in [row for row in self.truth[partition] if not sent or row["seq"] >= sent[0]["seq"]][-rows:]:
             self.log.append(partition, **row)
 
     @rule(more=st.integers(0, 60))
@@ -85,15 +91,13 @@ class Storage(RuleBasedStateMachine):
 
     def start(self) -> ClickHouseSink:
         if self.sink is None:
-            sink = ClickHouseSink(
-                self.table, state_dir=self.directory, rebuild_window=2 * LARGEST, on_refused=self.keep
-            )
+            sink = crashing_sink(self.table, self.directory, self.keep, self.steps, rebuild_window=2 * LARGEST)
             self.runner.run(sink.open())
             self.at = self.runner.run(sink.start_positions(self.log.bounds))
             self.sink = sink
         return self.sink
 
-    async def keep(self, letters: list[DeadLetter]) -> None:
+    def keep(self, letters: list[DeadLetter]) -> None:
         self.letters |= {letter.event_id.seq for letter in letters if letter.event_id is not None}
 
     @rule()
@@ -112,8 +116,9 @@ class Storage(RuleBasedStateMachine):
         faults=st.lists(FAULTS, max_size=3),
         rows=st.dictionaries(st.sampled_from(PARTITIONS), st.integers(1, LARGEST), min_size=1),
         tries=st.integers(1, 3),
+        die_at=st.none() | st.integers(0, 11),
     )
-    def write(self, faults: list[Fault], rows: dict[int, int], tries: int) -> None:
+    def write(self, faults: list[Fault], rows: dict[int, int], tries: int, die_at: int | None) -> None:
         sink = self.start()
         first = {partition: self.at[partition] for partition in rows}
         last = {
@@ -123,6 +128,7 @@ class Storage(RuleBasedStateMachine):
         if not len(output.batch):
             return
         self.table.faults = list(faults)
+        self.steps.die_at = None if die_at is None else self.steps.passed + die_at
         try:
             for number in range(tries):
                 try:
@@ -136,6 +142,7 @@ class Storage(RuleBasedStateMachine):
             self.die()
         finally:
             self.table.faults = []
+            self.steps.die_at = None
 
     @rule()
     def reopen_source(self) -> None:

@@ -34,6 +34,7 @@ intents = st.builds(
     table_uuid=st.text(max_size=9),
     ranges=st.lists(ranges, max_size=3).map(tuple),
     oldest_us=numbers,
+    owes_letters=st.booleans(),
 )
 ledgers = st.builds(
     Ledger,
@@ -45,6 +46,7 @@ ledgers = st.builds(
     positions=st.dictionaries(st.integers(0, 300), positions, max_size=4),
     open=st.none() | intents,
     sealed=st.none() | intents,
+    late=st.none() | intents,
 )
 
 

@@ -14,15 +14,16 @@ from pipeline_orchestrator.errors import RetryableError
 from pipeline_orchestrator.market.events import BOOKS, EVENTS, TOPICS, arrow_schema, enum_symbols
 from pipeline_orchestrator.record import DeadLetter, Output
 from pipeline_orchestrator.storage.clickhouse_sink import ClickHouseSink
-from pipeline_orchestrator.storage.clickhouse_store import Store
+from pipeline_orchestrator.storage.clickhouse_store import RowsRefusedError, Store
 from pipeline_orchestrator.storage.insert_rows import insert_rows
+from pipeline_orchestrator.storage.late_rows import LateRow
 from pipeline_orchestrator.storage.ledger import Ledger, Position, Recheck
 from pipeline_orchestrator.storage.refused import refused_letter, refused_row
 from pipeline_orchestrator.storage.replay_rows import ReplayRows
 from pipeline_orchestrator.storage.tables import TABLES
 from pipeline_orchestrator.transport.avro_codec import AvroCodec
 from pipeline_orchestrator.transport.dead_letter import dead_letter_rows
-from tests.doubles.market_rows import Log, event
+from tests.doubles.market_rows import Log, event, table_of
 from tests.unit.storage.test_clickhouse_sink import opened, stored
 
 IMPOSSIBLE = 9_999_999  # a date that the table's type cannot hold
@@ -73,7 +74,7 @@ async def test_a_refused_row_lands_once_after_the_fix_and_the_recount_expects_it
     await sink.close()
 
     again, _ = await opened(store, state_dir, log)
-    assert not again.audit_required  # one row more than was sealed, and it is known
+    assert not again.audits.required  # one row more than was sealed, and it is known
     rows = ReplayRows(store, {EVENTS: again}, decoded)
     assert [each.get("code") for each in await rows.replay(ids)] == ["replayed_before", None]  # after a restart, too
     assert await stored(store) == list(range(20))
@@ -130,9 +131,84 @@ def test_a_row_of_another_log_or_of_a_doubtful_partition_waits() -> None:
     sure = Position("log-1", 20)
     Ledger("events", EVENTS, 0, positions={0: sure}).check_landable("log-1", 0, 19)
     unsure = replace(sure, rechecks=(Recheck("log-0", 0, 5),))
-    for positions, log_id in (({0: sure}, "log-2"), ({1: sure}, "log-1"), ({0: unsure}, "log-1")):
+    for positions in ({1: sure}, {0: unsure}):
         with pytest.raises(RetryableError, match="storage"):
-            Ledger("events", EVENTS, 0, positions=positions).check_landable(log_id, 0, 7)
+            Ledger("events", EVENTS, 0, positions=positions).check_landable("log-1", 0, 7)
+
+
+async def test_a_row_of_a_log_that_was_replaced_says_so_instead_of_try_later(store: Store, state_dir: Path) -> None:
+    log = Log()
+    for seq in range(20):
+        log.append(0, **event(seq, trading_date=IMPOSSIBLE if seq == 7 else 20_000))
+    sink, refused, starts = await make(store, state_dir, log)
+    await sink.write(Output(log.batch(starts)))
+    ids = await put_letters(store, refused)
+    await sink.start_positions(Log("market.events", "log-2", log.partitions).bounds)
+    (outcome,) = await ReplayRows(store, {EVENTS: sink}, decoded).replay(ids)
+    assert outcome["code"] == "log_replaced" and "log log-1, which was replaced by log log-2" in outcome["why"]
+    await sink.close()
+
+
+async def test_many_letters_are_landed_with_one_insert_and_one_that_is_refused_again_holds_up_no_other(
+    store: Store, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, poison = Log(), (3, 7, 12, 30, 31)
+    for seq in range(40):
+        symbol = None if seq == 30 else f"S{seq % 3}"
+        log.append(seq % 2, **event(seq, symbol=symbol, trading_date=IMPOSSIBLE if seq in poison else 20_000))
+    sink, refused, starts = await make(store, state_dir, log)
+    await sink.write(Output(log.batch(starts)))
+    bad = refused.pop(0)  # one whose cause is not mended
+    inserts, insert = [], sink.table.insert
+
+    async def seen(rows: pa.RecordBatch, query_id: str, token: str) -> None:
+        inserts.append(rows.num_rows)
+        await insert(rows, query_id, token)
+
+    monkeypatch.setattr(sink.table, "insert", seen)
+    mended = [event(letter.event_id.seq, symbol="S1") for letter in refused if letter.event_id is not None]
+    mended[-1]["symbol"] = None
+    late = [
+        LateRow(table_of(EVENTS, [row]), "log-1", letter.position["partition"], letter.position["offset"])
+        for row, letter in zip(mended, refused, strict=True)
+    ]
+    still = LateRow(refused_row(EVENTS, bad.raw), "log-1", bad.position["partition"], bad.position["offset"])
+    assert [type(outcome) for outcome in await sink.land([still])] == [RowsRefusedError]
+    assert await sink.land(late[:3]) == [True] * 3
+    assert inserts == [1, 3]
+    outcomes = await sink.land([late[0], still, late[3], late[3]])
+    assert [outcome if isinstance(outcome, bool) else type(outcome) for outcome in outcomes] == [
+        False, RowsRefusedError, True, False,
+    ]  # fmt: skip
+    assert sorted(await stored(store)) == [
+        seq for seq in range(40) if (seq % 2, seq // 2) != (still.partition, still.offset)
+    ]
+    assert sum(at.rows or 0 for at in sink.positions.values()) == 39
+    await sink.close()
+    again, _ = await opened(store, state_dir, log)
+    assert not again.audits.required
+    await again.close()
+
+
+async def test_a_row_that_came_with_another_log_is_found_by_its_identity(store: Store, state_dir: Path) -> None:
+    log = Log()
+    for seq in range(20):
+        log.append(0, **event(seq, symbol=None if seq == 5 else "AAPL"))
+    sink, _, starts = await make(store, state_dir, log)
+    await sink.write(Output(log.batch(starts)))
+    again = Log(log_id="log-2")
+    for seq in range(30):
+        again.append(0, **event(seq, symbol=None if seq == 5 else "AAPL"))
+    await sink.write(Output(again.batch(await sink.start_positions(again.bounds))))
+    for seqs in ((4, 6), (4, 5, 6)):  # with a row that has no symbol, too
+        late = [LateRow(again.batch({0: seq}, {0: seq + 1}).rows, "log-2", 0, seq) for seq in seqs]
+        assert await sink.land(late) == [False] * len(seqs)
+    odd = [
+        LateRow(table_of(EVENTS, [event(seq, event_time_us=at)]), "log-2", 0, seq) for seq, at in ((7, -5), (8, 2**62))
+    ]
+    assert await sink.land(odd) == [False, False]
+    assert await stored(store) == list(range(30))
+    await sink.close()
 
 
 async def test_a_start_waits_for_a_row_that_is_landing(
