@@ -1,4 +1,8 @@
-"""Level 1 of the test team's own IQFeed: field names of each protocol, and F, P and Q lines made from a book."""
+"""Level 1 of the test team's own IQFeed: field names of each protocol, and F, P and Q lines made from a book.
+
+Written from the protocol's page alone. That names of fields stand in the product too is meant: a wrong one there would
+be found here.
+"""
 
 from __future__ import annotations
 
