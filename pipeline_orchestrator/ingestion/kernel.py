@@ -39,6 +39,7 @@ from pipeline_orchestrator.ingestion.columns import (
     W_BID,
     W_BID_SIZE,
     W_EPOCH,
+    W_ORDER_ID,
     W_PRICE,
     W_RECV,
     W_SEQ,
@@ -118,7 +119,7 @@ _X_CODE, _X_LATER, _X_TRADE_TIME = prog.X_CODE, prog.X_LATER, prog.X_TRADE_TIME
 _Q_LINE, _Q_TRADE, _Q_QUOTE, _P_LINE = prog.Q_LINE, prog.Q_TRADE, prog.Q_QUOTE, prog.P_LINE
 _C_TYPED, _C_PLAIN, _BOTH_SIDES = prog.C_TYPED, prog.C_PLAIN, prog.BOTH_SIDES
 _X_BID_VALID, _X_ASK_VALID = prog.X_BID_VALID, prog.X_ASK_VALID
-_R_WHOLE = prog.R_WHOLE
+_R_WHOLE, _UNLESS_ID = prog.R_WHOLE, prog.UNLESS_ID
 
 
 @njit(cache=True, error_model="numpy")
@@ -209,7 +210,7 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
                         cursor[C_LINE_END], cursor[C_NEXT] = stop, after
                         result = SYSTEM_LINE
                         break
-                    if kind in (_TYPE_F, _TYPE_R, _TYPE_LN, _TYPE_LQ):
+                    if kind in (_TYPE_F, _TYPE_R, _TYPE_LN, _TYPE_LQ, _0):
                         status = OTHER
                     elif kind in (_TYPE_N, _TYPE_E, _TYPE_M, _TYPE_O):
                         status = _OTHER_PLAIN
@@ -244,7 +245,8 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
                             if field < fields:
                                 a, b = offs[field], offs[field + 1] - 1
                             value, status = read_field(buf, a, b, reader)
-                            if status == NULL and programs[reading, step, P_REQUIRED]:
+                            required = programs[reading, step, P_REQUIRED]
+                            if status == NULL and required and (required != _UNLESS_ID or slots[S, W_ORDER_ID] != 0):
                                 status = MISSING_FIELD
                             if status > 0 or status == OTHER:
                                 break
@@ -347,7 +349,7 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
                         if slots[S, slot] == 0:
                             narrow[slot - _WIDE, row] = slots[V, slot]
                             bits[slot, byte_at] |= bit
-                    if kind in (_TYPE_P, _6, _0, _7, _TYPE_Z) and not keep:
+                    if kind in (_TYPE_P, _6, _7, _TYPE_Z) and not keep:
                         bits[B_SUMMARY, byte_at] |= bit
                     if keep:
                         bits[B_RAW, byte_at] |= bit

@@ -18,7 +18,7 @@ NO_PROGRAM: Final = -1
 
 _LEVEL1, _LEVEL2 = PORT["level1"], PORT["level2"]
 _TYPE_Q, _TYPE_P, _TYPE_C, _TYPE_Z = (ord(letter) for letter in "QPCZ")
-_0, _2, _3, _4, _5, _6, _7, _8, _9 = (ord(digit) for digit in "023456789")
+_2, _3, _4, _5, _6, _7, _8, _9 = (ord(digit) for digit in "23456789")
 _Q_LINE, _P_LINE, _C_PLAIN, _BOTH_SIDES = prog.Q_LINE, prog.P_LINE, prog.C_PLAIN, prog.BOTH_SIDES
 _ORDER, _ORDER_DELETE, _LEVEL, _LEVEL_DELETE = prog.ORDER, prog.ORDER_DELETE, prog.LEVEL, prog.LEVEL_DELETE
 _R_PRICE, _R_INTEGER, _R_SMALL, _R_UNSIGNED = prog.R_PRICE, prog.R_INTEGER, prog.R_SMALL, prog.R_UNSIGNED
@@ -50,7 +50,7 @@ def read_field(buf: Any, a: int, b: int, reader: int) -> tuple[int, int]:  # Any
     if reader == _R_SMALL:
         return wire.small(buf, a, b, True)
     if reader == _R_SIDE:
-        return take.one_of(buf, a, b, _BID, _ASK, MISSING_FIELD)
+        return take.one_of(buf, a, b, _BID, _ASK, NULL)
     if reader == _R_UNSIGNED:
         return wire.unsigned_bits(buf, a, b)
     if reader == _R_DAY_CODE:
@@ -80,7 +80,7 @@ def program_of(kind: int, port: int) -> int:
             return _LEVEL
         if kind == _9:
             return _LEVEL_DELETE
-        if kind in (_3, _4, _6, _0):
+        if kind in (_3, _4, _6):
             return _ORDER
         if kind == _5:
             return _ORDER_DELETE

@@ -24,6 +24,8 @@ P_READER: Final = 1
 P_SLOT: Final = 2
 P_REQUIRED: Final = 3
 
+UNLESS_ID: Final = 2  # of P_REQUIRED: where the line has no order id
+
 # Readers (see kernel_fields).
 R_PRICE: Final = 0
 R_INTEGER: Final = 1
@@ -86,7 +88,6 @@ _LONGEST: Final = lay.MAX_FIELDS + 16
 KIND_OF_TYPE: Final = np.full(256, -1, dtype=np.int64)  # depth types, by their letter
 for _letter, _kind in (
     ("3", "order_add"),
-    ("0", "order_add"),
     ("6", "order_add"),
     ("4", "order_change"),
     ("5", "order_delete"),
@@ -138,7 +139,7 @@ _FIXED: Final[dict[int, list[Row]]] = {
         _SYMBOL,
         (2, R_UNSIGNED, col.W_ORDER_ID, 0),
         (3, R_TEXT, _n(col.N_MMID), 0),
-        (4, R_SIDE, _n(col.N_SIDE), 1),
+        (4, R_SIDE, _n(col.N_SIDE), UNLESS_ID),
         (5, R_TIME, X_TIME, 0),
         (6, R_DATE, X_DATE, 0),
     ],

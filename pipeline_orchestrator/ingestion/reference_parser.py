@@ -2,11 +2,11 @@
 
 It also does the rare lines of the live path (system messages). The table is the design's "from line to event":
 
-    Q with C, E or O   trade (carries bid and ask too)      3 0 order_add   4 order_change   5 order_delete
+    Q with C, E or O   trade (carries bid and ask too)      3 order_add     4 order_change   5 order_delete
     Q without, P       quote (P: summary)                   6   order_add (summary)
     C                  correction                           7   level_set (summary)   8 level_set   9 level_delete
     T                  clock                                S,CLEAR DEPTH          depth_clear
-    F R N E n q M O    other                                S,SERVER (DIS)CONNECTED connected, lost; any other S: other
+    F R N E n q M O 0  other                                S,SERVER (DIS)CONNECTED connected, lost; any other S: other
     Z 2                two events, bid (idx 0) and ask (idx 1): order_add (summary) of a Z, order_change of a 2,
                        order_delete where the line says that the side is not quoted
 
@@ -14,12 +14,13 @@ Decisions the table leaves open. A quote carries no trade fields (a quote-only Q
 fields may be missing, as the protocol says, but a Q or P that ends before Message Contents (where the layout has it)
 does not say what it is and is refused, like a trade without price or size. Every number, time and date of a Q or P
 must be sound, also those that this kind of event does not carry; texts are looked at where they are used. A line with
-Message Contents C, E or O is a trade only if the layout holds price and size; then both must be there. `0` restates
-an order like `6`. `Z` and `2` are the depth of protocols before 6.2: one line per market maker with both sides, and
-for futures per level number (`MD01`, ...), which is the participant of its rows; a line is refused whole. A non-zero
-Delay makes a line `other`, whatever follows. Depth types belong to Level 2 and Q, P, C to Level 1; elsewhere they are
-unknown. A size of 0 is passed on as sent: what it means is the book's decision. A
-correction without date and time has no trading date: the trade that it names may be of another one than today's.
+Message Contents C, E or O is a trade only if the layout holds price and size; then both must be there. `0` answers a
+query that is never sent: its bytes are kept, and it is no order. `5` needs a side only where it has no order id. `Z`
+and `2` are the depth of protocols before 6.2: one line per market maker with both sides, and for futures per level
+number (`MD01`, ...), which is the participant of its rows; a line is refused whole. A non-zero Delay makes a line
+`other`, whatever follows. Depth types but `0` belong to Level 2 and Q, P, C to Level 1; elsewhere they are unknown. A
+size of 0 is passed on as sent: what it means is the book's decision. A correction without date and time has no
+trading date: the trade that it names may be of another one than today's.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ _Value = TypeVar("_Value")
 Event = dict[str, Any]  # column -> value as in the market.events schema; absent = null; dates as day numbers
 
 LEVEL1, LEVEL2 = PORT["level1"], PORT["level2"]
-_ORDERS: Final = {b"3": "order_add", b"4": "order_change", b"6": "order_add", b"0": "order_add"}
+_ORDERS: Final = {b"3": "order_add", b"4": "order_change", b"6": "order_add"}
 _LEVELS: Final = {b"7": "level_set", b"8": "level_set"}
 _BOTH_SIDES: Final = {b"Z": "order_add", b"2": "order_change"}
-_SUMMARIES: Final = frozenset({b"P", b"6", b"0", b"7", b"Z"})
-_SYMBOL_FIRST: Final = frozenset({b"F", b"R", b"n", b"q"})
+_SUMMARIES: Final = frozenset({b"P", b"6", b"7", b"Z"})
+_SYMBOL_FIRST: Final = frozenset({b"F", b"R", b"n", b"q", b"0"})
 _OTHER: Final = frozenset({*_SYMBOL_FIRST, b"N", b"E", b"M", b"O"})
 _CHECKS: Final[dict[str, Callable[[bytes], int | None]]] = {
     lay.PRICE: take.price,
@@ -279,7 +280,8 @@ def _order_delete(fields: list[bytes], context: ParserContext, recv_us: int) -> 
     event: Event = {"kind": "order_delete", "symbol": take.symbol(_field(fields, 1))}
     event["order_id"] = take.unsigned_bits(_field(fields, 2))
     event["mmid"] = take.plain_text(_field(fields, 3))
-    event["side"] = take.side(_field(fields, 4))
+    side = _field(fields, 4)
+    event["side"] = take.side(side) if side or event["order_id"] is None else None
     tod, day = take.time_of_day(_field(fields, 5)), take.date(_field(fields, 6))
     return _stamped(event, day, tod, context, recv_us)
 

@@ -43,6 +43,8 @@ SLOT = np.dtype(
         ("restating", "i1"),  # the watch was sent again: rows that are still unconfirmed then will go (restate.py)
         ("unshown", "i1"),  # the top changed since the last books row (books every T)
         ("source", "i1"),  # where best bid and ask of the last features row came from
+        ("asked_us", "i8"),  # receipt of the fact that the watch was sent again; NIL = nobody waits for its answer
+        ("begun_us", "i8"),  # receipt of the newest row that begins the book, while begun
         ("date", "i4"),  # trading date of volume and turnover, days since 1970
         ("volume", "i8"),  # shares of C and E trades of that date
         ("turnover_hi", "i8"),  # price * size as (price >> 20) * size ...
@@ -96,6 +98,7 @@ ORDER = np.dtype(
 HAS_ID, HAS_PRIORITY, UNCONFIRMED = 1, 2, 4
 ORDER_CONTENT: Final = ("key", "price", "size", "priority", "seen", "flags")  # what is no place in memory
 LARGEST_ORDER: Final = 1 << 40  # a larger size is no order's; so the sum of a price level stays below 2**63
+SETTLED_US: Final = 5_000_000  # so long after its newest row a summary is over; so long after a second watch it is none
 STALE_ROW_US: Final = 900_000_000  # a participant's row not sent again for so long outside the session expires
 
 # Bars of one symbol and interval: newest first by open time. `pending` = not yet published, or changed since.

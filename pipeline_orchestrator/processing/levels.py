@@ -148,7 +148,7 @@ def empty_side(st: StateArrays, slot: int, side: int) -> Flag:
 @inner
 def empty_book(st: StateArrays, slot: int) -> Flag:
     """Remove all levels and orders, and with them the wait for their confirmation; True where there were any."""
-    st.slots[slot]["restating"] = 0
+    st.slots[slot]["restating"], st.slots[slot]["asked_us"] = 0, NIL
     bids = empty_side(st, slot, BID)
     asks = empty_side(st, slot, ASK)
     return bids or asks

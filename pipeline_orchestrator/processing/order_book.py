@@ -100,7 +100,7 @@ def order_row(rows: Rows, i: int, st: StateArrays, slot: int, side: int, levels:
     fits, emptied = admit(st, slot, True, summary)
     if not fits:
         return False
-    note_level(st, slot, summary)
+    note_level(st, slot, summary, rows.recv[i])
     p = find_order(st, slot, side, has_id, key)
     changed = _set_order(st, slot, side, p, has_id, key, price, size, levels)
     p = st.sides[2 * slot + side]["newest"] if p < 0 else p

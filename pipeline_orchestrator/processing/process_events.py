@@ -200,7 +200,7 @@ class ProcessEvents:
         for _, slot in self.state.slots_of(part):
             st.slots[slot]["trust"] = STALE
             st.slots[slot]["begun"] = 0
-            st.slots[slot]["restating"] = 0
+            st.slots[slot]["restating"], st.slots[slot]["asked_us"] = 0, NIL
             st.sides["n"][2 * slot : 2 * slot + 2] = 0
             for side in range(2):
                 drop_orders(st, 2 * slot + side)

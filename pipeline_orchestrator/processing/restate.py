@@ -7,6 +7,11 @@ its rows, and features go on taking their prices from it unless it is crossed: a
 and again, does not lose its quote each time. It is complete as after a new watch (the first Level 2 `T` after a
 summary row), and then what is still unconfirmed is removed and counted.
 
+Where the feed's book is empty by then (`S,CLEAR DEPTH` went by unseen) the answer is nothing at all. So the first
+Level 2 `T` that is received SETTLED_US after the fact without a summary row between ends the wait as well: what was
+not confirmed goes, what live lines set is the book, and where nothing is left a live row begins it. A feed that takes
+longer for its answer is believed too early; its answer then adds what is missing.
+
 Which lines confirm. After the answer's first row all do: the feed has the watch, and what goes is deleted live.
 Between the fact and that row a line is of one of these kinds, which look alike:
 
@@ -26,8 +31,9 @@ A participant's first row may be a live `6`, which nothing tells from the answer
 is complete too early, and lacks what the answer then names: rows are missing for as long as the answer takes, and
 it ends as the feed's.
 
-A book that is not valid is emptied by the fact. One that was asked before and was not restated since, and a valid one
-without rows, need no summary: the feed has named nothing, so a live row begins the book.
+A book that is not valid is emptied by the fact, and waits for the answer in the same way. One that was asked before
+and was not restated since, and a valid one without rows, need no summary: the feed has named nothing, so a live row
+begins the book.
 """
 
 from __future__ import annotations
@@ -35,7 +41,9 @@ from __future__ import annotations
 from pipeline_orchestrator.processing.inner import inner
 from pipeline_orchestrator.processing.layout import (
     C_NOT_RESTATED,
+    NIL,
     RESYNCING,
+    SETTLED_US,
     STALE,
     UNCONFIRMED,
     VALID,
@@ -47,12 +55,13 @@ from pipeline_orchestrator.processing.trust import watch_depth
 
 
 @inner
-def restate_depth(st: StateArrays, slot: int) -> Flag:
-    """The watch was sent again. True where the book as it is published changed."""
+def restate_depth(st: StateArrays, slot: int, recv: int) -> Flag:
+    """The watch was sent again, by a fact of receipt `recv`. True where the book as it is published changed."""
     row = st.slots[slot]
     was, need_summary = row["trust"], row["need_summary"]
-    if was == VALID and (st.sides[2 * slot]["n"] > 0 or st.sides[2 * slot + 1]["n"] > 0):
+    if was == VALID and _has_rows(st, slot):
         row["trust"], row["need_summary"], row["begun"], row["restating"] = RESYNCING, 1, 0, 1
+        row["asked_us"] = recv
         _mark(st, 2 * slot)
         _mark(st, 2 * slot + 1)
         return True
@@ -61,8 +70,32 @@ def restate_depth(st: StateArrays, slot: int) -> Flag:
     elif was == STALE:
         need_summary = 1
     dropped = watch_depth(st, slot)
-    row["need_summary"] = need_summary
+    row["need_summary"], row["asked_us"] = need_summary, recv
     return dropped
+
+
+@inner
+def _has_rows(st: StateArrays, slot: int) -> Flag:
+    return st.sides[2 * slot]["n"] > 0 or st.sides[2 * slot + 1]["n"] > 0
+
+
+@inner
+def take_silence(st: StateArrays, slot: int, recv: int, levels: int) -> Flag:
+    """Level 2 `T` received at `recv`: where the second watch was not answered by then, the feed has nothing to name.
+
+    True where the book as it is published changed.
+    """
+    row = st.slots[slot]
+    if row["trust"] != RESYNCING or row["need_summary"] == 0 or row["begun"] == 1 or row["asked_us"] == NIL:
+        return False
+    if recv - row["asked_us"] < SETTLED_US:
+        return False
+    had = _has_rows(st, slot)
+    sweep(st, slot, levels)
+    row["need_summary"], row["asked_us"] = 0, NIL
+    if _has_rows(st, slot):
+        row["trust"], row["begun"] = VALID, 1
+    return had
 
 
 @inner

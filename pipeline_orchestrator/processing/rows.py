@@ -51,7 +51,7 @@ from pipeline_orchestrator.processing.layout import (
 from pipeline_orchestrator.processing.layout import INTERVALS_US as LENGTHS
 from pipeline_orchestrator.processing.levels import delete_level, set_level
 from pipeline_orchestrator.processing.order_book import admit, expire_rows, may_expire, order_row
-from pipeline_orchestrator.processing.restate import restate_depth, sweep
+from pipeline_orchestrator.processing.restate import restate_depth, sweep, take_silence
 from pipeline_orchestrator.processing.trust import (
     clear_depth,
     complete,
@@ -60,6 +60,7 @@ from pipeline_orchestrator.processing.trust import (
     forget_depth,
     note_level,
     reconnect_depth,
+    settled,
     watch_depth,
 )
 
@@ -140,10 +141,19 @@ def trade_row(rows: Rows, i: int, st: StateArrays, slot: int, rules: Rules) -> i
 
 @inner
 def depth_row(rows: Rows, i: int, st: StateArrays, slot: int, levels: int) -> Flag:
-    """An order, a level, or a book cleared. True where the best `levels` of the book changed."""
+    """An order, a level, or a book cleared. True where the best `levels` of the book or its state changed."""
     if is_old(rows, i):
         st.counts[C_REPLAYED_DEPTH] += 1
         return False
+    summary = (rows.summary[i >> 3] >> (i & 7)) & 1 == 1
+    completed = not summary and settled(st, slot, rows.recv[i]) and complete(st, slot)
+    if completed:
+        sweep(st, slot, levels)
+    return _change_depth(rows, i, st, slot, levels, summary) or completed
+
+
+@inner
+def _change_depth(rows: Rows, i: int, st: StateArrays, slot: int, levels: int, summary: bool) -> Flag:
     side = -1
     if present(rows.side.bits, i):
         side = rows.side.values[i]
@@ -156,7 +166,6 @@ def depth_row(rows: Rows, i: int, st: StateArrays, slot: int, levels: int) -> Fl
     if side < 0 or price == NIL or (kind == _LEVEL_SET and size == NIL):
         st.counts[C_BAD_DEPTH] += 1
         return False
-    summary = kind == _LEVEL_SET and (rows.summary[i >> 3] >> (i & 7)) & 1 == 1
     fits, emptied = admit(st, slot, False, summary)
     if not fits:
         return False
@@ -165,7 +174,7 @@ def depth_row(rows: Rows, i: int, st: StateArrays, slot: int, levels: int) -> Fl
         if depth < 0:
             st.counts[C_UNKNOWN_LEVEL] += 1
         return emptied or 0 <= depth < levels
-    note_level(st, slot, summary)
+    note_level(st, slot, summary, rows.recv[i])
     depth = set_level(st, slot, side, price, size)
     return emptied or 0 <= depth < levels
 
@@ -272,12 +281,18 @@ def clock_level2(
     n_books: int,
     quiet: bool,
 ) -> int:
-    """`T` of Level 2: begun books are complete. Rows of books written."""
+    """`T` of Level 2: begun books are complete, and those of which the feed names nothing. Rows of books written."""
     shown = 0
     for at in range(st.starts[part], st.starts[part + 1]):
         slot = st.order[at]
-        if st.slots[slot]["link"] == link and complete(st, slot):
+        if st.slots[slot]["link"] != link:
+            continue
+        changed = complete(st, slot)
+        if changed:
             sweep(st, slot, rules.levels)
+        else:
+            changed = take_silence(st, slot, rows.recv[i], rules.levels)
+        if changed:
             shown += show_book(books, n_books + shown, rows, i, number, st, slot, shown, rules, quiet)
     return shown
 
@@ -306,7 +321,7 @@ def take_fact(
         if act == FACT_WATCH and conn == 2:
             changed = watch_depth(st, slot)
         elif act == FACT_RESTATE and conn == 2:
-            changed = restate_depth(st, slot)
+            changed = restate_depth(st, slot, rows.recv[i])
         elif act == FACT_UNWATCH and conn == 2:
             changed = forget_depth(st, slot, 1)
         elif act == FACT_UNWATCH and conn == 1:

@@ -22,7 +22,7 @@ from pipeline_orchestrator.processing.layout import BAR, LINK, ORDER, SLOT, TRAD
 from pipeline_orchestrator.processing.process_events import ProcessEvents
 
 MAGIC: Final = b"MKTSNAP1"
-STATE_VERSION: Final = 4  # 1: without orders; 2: without trades; 3: without restating
+STATE_VERSION: Final = 5  # 1: without orders; 2: without trades; 3: without restating; 4: without its receipts
 _HEAD = struct.Struct("<8sI")
 _TAIL = struct.Struct("<I")
 

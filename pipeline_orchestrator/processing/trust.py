@@ -1,13 +1,14 @@
 """Trust in a book, and gaps, per symbol: the transitions, as kernels.
 
 The feed has no sequence numbers and marks neither begin nor end of a depth snapshot, so a book is believed by these
-rules (names as in market.books):
+rules (names as in market.books; times are those of receipt, so that a replay finds the same):
 
 - `none`: no depth known, or the feed said there is none (`q`, `n`), or not watched.
 - `resyncing`: from the watch on, the book emptied. It becomes `valid` at the first Level 2 `T` after at least one
-  summary row (`7`) came. A live change proves nothing: it may mix with the summary. After `S,CLEAR DEPTH` of a book
-  in use, and for a symbol that had no depth, a live level begins the book as well, because the feed has said that
-  there was nothing before it.
+  summary row (`7`) came, or after a quiet time: at the first live line of the symbol SETTLED_US after the newest such
+  row. A live change alone proves nothing: it may mix with the summary. After `S,CLEAR DEPTH` of a book in use, and for
+  a symbol that had no depth, a live level begins the book as well, because the feed has said that there was nothing
+  before it.
   A watch sent again to a silent symbol makes a valid book `resyncing` too, but does not empty it: restate.py.
 - `stale`: the connection, the feed behind it or lines were lost (`lost`, `S,SERVER DISCONNECTED`, a gap's begin), or
   this state lost its past. The book is emptied; levels that still come are kept but not believed. A connection that
@@ -30,6 +31,7 @@ from pipeline_orchestrator.processing.layout import (
     NONE,
     PUBLISHED,
     RESYNCING,
+    SETTLED_US,
     STALE,
     VALID,
     Flag,
@@ -116,23 +118,30 @@ def clear_depth(st: StateArrays, slot: int, side: int) -> bool:
 
 
 @inner
-def note_level(st: StateArrays, slot: int, summary: bool) -> None:
-    """A level was set: it may begin a book."""
+def note_level(st: StateArrays, slot: int, summary: bool, recv: int) -> None:
+    """A level was set by a line received at `recv`: it may begin a book, and a summary row puts off its end."""
     row = st.slots[slot]
     if row["trust"] == NONE:
         row["trust"] = RESYNCING
-    if row["trust"] == RESYNCING and (summary or row["need_summary"] == 0):
-        row["begun"] = 1
+    if row["trust"] == RESYNCING and (summary or (row["need_summary"] == 0 and row["begun"] == 0)):
+        row["begun"], row["begun_us"] = 1, recv
 
 
 @inner
 def complete(st: StateArrays, slot: int) -> bool:
-    """Level 2 `T`: a begun book is complete. True where it became valid."""
+    """Level 2 `T`, or a quiet time is over: a begun book is complete. True where it became valid."""
     row = st.slots[slot]
     if row["trust"] == RESYNCING and row["begun"] == 1:
         row["trust"] = VALID
         return True
     return False
+
+
+@inner
+def settled(st: StateArrays, slot: int, recv: int) -> Flag:
+    """True where a book was begun, and nothing that belongs to its beginning came for SETTLED_US before `recv`."""
+    row = st.slots[slot]
+    return row["begun"] == 1 and recv - row["begun_us"] >= SETTLED_US
 
 
 @inner

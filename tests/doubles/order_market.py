@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 TOP = 10  # levels a side that `truth` remembers
@@ -165,6 +165,7 @@ class OrderMarket:
         self._old = old
         self._id, self._priority = (1 << 63) + seed * 1_000_003, 12_440_218_202
         self._refill: list[tuple[str, str]] = []
+        self._held: frozenset[str] = frozenset()  # symbols whose books stay empty
         for book in self.books.values():
             for _ in range(orders):
                 side = self.chance.choice("BA")
@@ -186,7 +187,7 @@ class OrderMarket:
         if self._refill:
             symbol, side = self._refill.pop()
             return self._set(self.books[symbol], side, self.chance.choice(("new", "summary")))
-        book = self.books[self.chance.choice(tuple(self.books))]
+        book = self.books[self.chance.choice([name for name in self.books if name not in self._held])]
         side = self.chance.choice("BA")
         kinds, weights = ("new", "change", "move", "delete", "unknown", "again", "clear"), (30, 20, 20, 24, 3, 3, 0.4)
         kind = self.chance.choices(kinds, weights)[0]
@@ -197,6 +198,14 @@ class OrderMarket:
         if kind == "delete":
             return self._delete(book)
         return self._set(book, side, kind)
+
+    def empty(self, symbols: Iterable[str]) -> None:
+        """All rows of these are gone, nobody is told, and no change is theirs until the next call names others."""
+        self._held = frozenset(symbols)
+        self._refill = [(symbol, side) for symbol, side in self._refill if symbol not in self._held]
+        for symbol in self._held:
+            for key in list(self.books[symbol].orders):
+                self.books[symbol].drop(key)
 
     def rename_all(self) -> None:
         """As after a feed's restart: every order has another id and another priority, in the same queue order."""

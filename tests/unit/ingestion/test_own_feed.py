@@ -15,6 +15,7 @@ import pytest
 
 from config.sections import KafkaConfig, ProcessingConfig, Settings
 from pipeline_orchestrator.ingestion.depth_redrive import DepthRedrive
+from pipeline_orchestrator.ingestion.journal import Journal
 from pipeline_orchestrator.market.events import TOPICS
 from pipeline_orchestrator.offline import Summary, replay_spool
 from tests.doubles.feed_server import FeedServer, Habits, in_pieces
@@ -185,14 +186,18 @@ async def _changes_until_whole(feed: FeedServer) -> None:
     assert changes > 5
 
 
+@pytest.mark.parametrize("cleared", [False, True])
 @pytest.mark.parametrize("form", ["orders", "levels"])
 async def test_a_symbol_that_fell_silent_has_the_books_of_the_server_once_it_was_watched_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, cleared: bool
 ) -> None:
+    """`cleared`: the server's books are empty by then, so that its answer names nothing."""
     monkeypatch.setattr("pipeline_orchestrator.ingestion.reader.TELL_SECONDS", 0.05)
     silent, market, whole = ("@ES#", "AAPL"), OrderMarket(SYMBOLS, 8), []
 
     judged, readers = DepthRedrive.silent, list[Running]()
+    receipt, later = Journal.recv_ns, [0]  # how much later (ns) than it is everything is received
+    monkeypatch.setattr(Journal, "recv_ns", lambda journal: receipt(journal) + later[0])
     all_read: list[str] = []  # symbols whose lines from before their silence were all read
 
     async with FeedServer(market) as feed:
@@ -209,6 +214,7 @@ async def test_a_symbol_that_fell_silent_has_the_books_of_the_server_once_it_was
             for symbol in silent:  # orders went, and nobody was told
                 assert before[symbol].keys() - market.books[symbol].orders.keys()
                 assert client.lines[symbol] == told[symbol]
+            market.empty(silent if cleared else ())
             feed.say(client, "M,SILENT,")
             await readers[0].spooled(b"M,SILENT", "level2")
             all_read.extend(silent)
@@ -216,10 +222,16 @@ async def test_a_symbol_that_fell_silent_has_the_books_of_the_server_once_it_was
                 while feed.habits.silent or client.pending:
                     await feed.play(10, pause_every=2, pause=0.002)
             all_read.clear()
+            await feed.play(10)
+            if cleared:
+                assert {symbol: client.lines[symbol] for symbol in silent} == told
+            market.empty(())
             redriven = readers[0].reader.redrive.sent  # some twice, where the machine is slow: all have to be answered
             await feed.until(
                 lambda: watches_sent(client.commands) >= len(SYMBOLS) + redriven and not client.pending, seconds=30
             )
+            await feed.play(100)  # before the feed's silence tells anything
+            later[0] = 6_000_000_000
             whole.append(market.now + 18_000_000_000)
             feed.strike()
             await feed.play(1000)

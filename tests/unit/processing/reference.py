@@ -104,10 +104,12 @@ class Reference(CorrectionReference, DepthReference):
                 self.trade(row, offset, symbol, instance, old)
             elif kind == "quote" and not old:
                 self.quote(row, symbol)
-            emptied = not old and kind in DEPTH_KINDS and self.depth(row, symbol, instance)
+            depth = not old and kind in DEPTH_KINDS
+            completed = depth and self.after_quiet(row, symbol)
+            emptied = depth and self.depth(row, symbol, instance)
             gap_open = self.gap_open(symbol, "level1") or self.gap_open(symbol, "level2")
             self.emit("market.features", row, offset, **features_of(row, symbol, self.decay, gap_open))
-            if emptied or symbol.top(self.levels) != before:
+            if completed or emptied or symbol.top(self.levels) != before:
                 self.show(row, offset, symbol)
         elif kind == "correction":
             if symbol is not None:
@@ -120,6 +122,8 @@ class Reference(CorrectionReference, DepthReference):
                     if other.trust == "resyncing" and other.begun:
                         other.trust = "valid"
                         self.restated(other)
+                        self.show(row, offset, other)
+                    elif self.unanswered(row, other):
                         self.show(row, offset, other)
         elif kind in {"connected", "lost", "subscribed", "unsubscribed"}:
             self.connection(row, offset, symbol)
@@ -136,7 +140,7 @@ class Reference(CorrectionReference, DepthReference):
     def empty(self, row: Row, offset: int, symbol: Symbol, trust: str, need_summary: bool | None = None) -> None:
         had = any(symbol.book().values())
         symbol.levels, symbol.orders = {"bid": {}, "ask": {}}, {}
-        symbol.trust, symbol.begun, symbol.unconfirmed = trust, False, None
+        symbol.trust, symbol.begun, symbol.unconfirmed, symbol.asked = trust, False, None, None
         if need_summary is not None:
             symbol.need_summary = need_summary
         if had:
@@ -154,6 +158,7 @@ class Reference(CorrectionReference, DepthReference):
                 else:
                     need = self.needs_summary(symbol) if again else True
                     self.empty(row, offset, symbol, "resyncing", need_summary=need)
+                symbol.asked = row["recv_time_us"] if again else None
             elif connection == "level2" and kind == "unsubscribed":
                 self.empty(row, offset, symbol, "none", need_summary=True)
             elif connection == "level1" and kind == "unsubscribed":

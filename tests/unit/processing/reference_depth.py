@@ -9,6 +9,8 @@ from typing import Any
 from tests.unit.processing.reference_features import SECOND
 from tests.unit.processing.reference_state import Instance, Order, Row, Symbol
 
+SETTLED = 5 * SECOND
+
 
 class DepthReference:
     def __init__(self, closed_since: Callable[[int], int | None]) -> None:
@@ -83,7 +85,7 @@ class DepthReference:
 
     def change_form(self, symbol: Symbol) -> bool:
         symbol.levels, symbol.orders, symbol.begun = {"bid": {}, "ask": {}}, {}, False
-        symbol.unconfirmed = None
+        symbol.unconfirmed, symbol.asked = None, None
         if symbol.trust == "valid":
             symbol.trust, symbol.need_summary = "resyncing", True
         return True
@@ -96,6 +98,29 @@ class DepthReference:
         prices = {(side, price) for side, levels in symbol.levels.items() for price in levels}
         symbol.unconfirmed = set(symbol.orders) | prices
         return True
+
+    def after_quiet(self, row: Row, symbol: Symbol) -> bool:
+        """A live line long after the newest row of a summary completes it; True where it did."""
+        if symbol.trust != "resyncing" or not symbol.begun or row["summary"]:
+            return False
+        assert symbol.begun_at is not None
+        if row["recv_time_us"] - symbol.begun_at < SETTLED:
+            return False
+        symbol.trust = "valid"
+        self.restated(symbol)
+        return True
+
+    def unanswered(self, row: Row, symbol: Symbol) -> bool:
+        """A `T` of Level 2 long after a second watch that nothing answered; True where the book shows it."""
+        waits = symbol.trust == "resyncing" and symbol.need_summary and not symbol.begun
+        if not waits or symbol.asked is None or row["recv_time_us"] - symbol.asked < SETTLED:
+            return False
+        had = any(symbol.book().values())
+        self.restated(symbol)
+        symbol.need_summary, symbol.asked = False, None
+        if any(symbol.book().values()):
+            symbol.trust, symbol.begun = "valid", True
+        return had
 
     def needs_summary(self, symbol: Symbol) -> bool | None:
         """After a second watch that empties the book; None = as before."""
@@ -114,8 +139,8 @@ class DepthReference:
         """`before`: a change of an order that is held, which may be older than the watch."""
         if symbol.trust == "none":
             symbol.trust = "resyncing"
-        if symbol.trust == "resyncing" and (row["summary"] or not symbol.need_summary):
-            symbol.begun = True
+        if symbol.trust == "resyncing" and (row["summary"] or not (symbol.need_summary or symbol.begun)):
+            symbol.begun, symbol.begun_at = True, row["recv_time_us"]
         if symbol.unconfirmed is not None and not (before and not symbol.begun):
             symbol.unconfirmed.discard(key)
 

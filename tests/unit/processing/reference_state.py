@@ -51,6 +51,8 @@ class Symbol:
     trust: str = "none"
     need_summary: bool = True
     begun: bool = False
+    asked: int | None = None  # receipt of the fact that the watch was sent again, until something settles it
+    begun_at: int | None = None  # receipt of the newest row that begins the book
     unconfirmed: set[Any] | None = None  # keys of orders or (side, price), while a second watch is answered
     levels: dict[str, dict[int, int]] = field(default_factory=lambda: {"bid": {}, "ask": {}})
     orders: dict[tuple[Any, ...], Order] = field(default_factory=dict)  # by arrival

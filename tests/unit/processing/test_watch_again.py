@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline_orchestrator.processing.layout import SETTLED_US
 from pipeline_orchestrator.processing.process_events import ProcessEvents
 from pipeline_orchestrator.processing.snapshot_codec import decode_header, decode_sections, encode, pack, unpack
 from tests.unit.processing.build import Feed, one_partition
@@ -169,6 +170,107 @@ def test_a_feed_that_names_nothing_twice_has_an_empty_book_and_a_live_row_begins
 
 
 @FORMS
+def test_a_feed_that_names_nothing_for_five_seconds_has_an_empty_book(form: str) -> None:
+    it = Silent(form)
+    it.again()
+    it.feed.now += SETTLED_US - 1
+    it.feed.clock("level2")
+    it.feed.clock("level1")
+    it.subject.run()
+    assert it.book() == ([(10, 3), (9, 2)], [(12, 5), (13, 1)])
+    it.feed.now += 1
+    it.feed.clock("level1")
+    assert it.state() == "resyncing"
+    it.feed.clock("level2")
+    assert (it.state(), it.book()) == ("resyncing", ([], []))
+    assert it.subject.counted("rows_not_restated") == 4
+    it.show("bid", 7, 1)
+    assert it.subject.feature("book_source", "best_bid") == ("none", None)
+    it.feed.clock("level2")
+    assert (it.state(), it.book()) == ("valid", ([(7, 1)], []))
+
+
+@FORMS
+def test_what_live_lines_set_meanwhile_is_the_book_of_a_feed_that_names_nothing(form: str) -> None:
+    it = Silent(form)
+    it.again()
+    it.show("ask", 11, 2)  # the feed's book was cleared, unseen, and fills anew
+    for _ in range(5):
+        it.feed.now += SETTLED_US // 5
+        assert it.state() == "resyncing"
+        it.feed.clock("level2")
+    assert (it.state(), it.book()) == ("valid", ([], [(11, 2)]))
+    assert it.subject.feature("best_bid", "best_ask") == (10 * D, 11 * D)  # of its own line, before that T
+    it.show("bid", 9, 2)
+    assert it.subject.feature("best_bid", "best_ask", "book_state") == (9 * D, 11 * D, "valid")
+
+
+@FORMS
+def test_an_answer_that_comes_later_than_that_adds_what_is_missing(form: str) -> None:
+    it = Silent(form)
+    it.again()
+    it.show("bid", 10, 4)
+    it.feed.now += SETTLED_US
+    it.feed.clock("level2")
+    assert (it.state(), it.book()) == ("valid", ([(10, 4)], []))
+    for side, price, size in (("bid", 9, 2), ("ask", 12, 5)):
+        it.show(side, price, size, summary=True)
+    it.feed.clock("level2")
+    assert (it.state(), it.book()) == ("valid", ([(10, 4), (9, 2)], [(12, 5)]))
+
+
+@FORMS
+def test_an_answer_that_began_is_not_taken_for_none_however_long_ago_the_watch_was_sent(form: str) -> None:
+    it = Silent(form)
+    it.again()
+    it.feed.now += 2 * SETTLED_US
+    it.show("bid", 9, 2, summary=True)
+    it.show("ask", 14, 1)
+    it.feed.clock("level2")
+    assert (it.state(), it.book()) == ("valid", ([(9, 2)], [(14, 1)]))
+
+
+@FORMS
+def test_a_book_that_the_second_watch_emptied_is_begun_by_live_rows_where_the_feed_names_nothing(form: str) -> None:
+    it = Silent(form)
+    it.feed.fact("lost", None, phase="lost", cause="eof")
+    it.again()
+    it.show("bid", 7, 1)
+    it.feed.now += SETTLED_US - 1
+    it.feed.clock("level2")
+    assert it.state() == "resyncing"
+    it.feed.now += 1
+    it.feed.clock("level2")
+    assert (it.state(), it.book()) == ("valid", ([(7, 1)], []))
+
+
+@FORMS
+def test_a_first_watch_that_nothing_answers_proves_nothing(form: str) -> None:
+    it = Silent(form)
+    it.again()
+    it.feed.fact("subscribed", "A", phase="watch", cause="start")
+    it.show("bid", 7, 1)
+    it.feed.now += 2 * SETTLED_US
+    it.feed.clock("level2")
+    assert it.state() == "resyncing"
+
+
+@FORMS
+def test_a_quiet_time_ends_the_answer_as_a_clock_does(form: str) -> None:
+    it = Silent(form)
+    it.again()
+    it.show("bid", 9, 2, summary=True)
+    it.feed.now += SETTLED_US - 1
+    it.show("ask", 12, 6)
+    assert it.state() == "resyncing"
+    it.feed.now += 1
+    it.show("ask", 14, 1)
+    assert (it.state(), it.book()) == ("valid", ([(9, 2)], [(12, 6), (14, 1)]))
+    assert it.subject.feature("best_bid", "best_ask", "book_state") == (9 * D, 12 * D, "valid")
+    assert it.subject.counted("rows_not_restated") == 2
+
+
+@FORMS
 @pytest.mark.parametrize("loss", ["connected", "lost", "unsubscribed", "subscribed", "q", "clear"])
 def test_what_empties_the_book_ends_the_wait_for_confirmation(form: str, loss: str) -> None:
     it = Silent(form)
@@ -211,6 +313,26 @@ def test_a_restart_anywhere_between_changes_nothing(form: str, at: int) -> None:
     for side, price, size in (("bid", 9, 2), ("bid", 8, 7), ("ask", 12, 6)):
         it.show(side, price, size, summary=True)
     it.feed.clock("level2")
+    assert_restarts_change_nothing(it, at)
+
+
+@FORMS
+@pytest.mark.parametrize("at", range(4, 10))
+def test_a_restart_while_an_answer_or_its_end_is_waited_for_changes_nothing(form: str, at: int) -> None:
+    it = Silent(form)
+    it.again()
+    it.show("bid", 7, 1)
+    it.feed.now += SETTLED_US
+    it.feed.clock("level2")
+    it.again()
+    it.show("bid", 7, 1, summary=True)
+    it.feed.now += SETTLED_US
+    it.show("bid", 8, 1)
+    assert it.state() == "valid"
+    assert_restarts_change_nothing(it, at)
+
+
+def assert_restarts_change_nothing(it: Silent, at: int) -> None:
     rows = it.feed.rows
     whole, first, second = (ProcessEvents(settings_for(), [0], NIGHTS) for _ in range(3))
     whole.process(one_partition(rows))

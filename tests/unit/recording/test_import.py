@@ -100,6 +100,28 @@ def test_without_a_clock_on_each_port_one_comes_after_the_other(tmp_path: Path) 
     assert document["recording"]["order"] == ONE_PORT
 
 
+@pytest.mark.parametrize("clock", [b"", b"T,20240307 15:50:03\r\n"])
+def test_depth_of_a_dump_without_a_clock_stays_unproven_and_by_one_its_book_is_whole(
+    tmp_path: Path, clock: bytes
+) -> None:
+    rows = [b"6,@Y,%d,,B,17.%d0,2,1,2,15:50:01.000001,2024-03-07," % (n, n) for n in range(1, 6)]
+    query = b"0,@Y,6,,B,18.00,2,1,2,15:50:01.000002,2024-03-07,"
+    live = [b"5,@Y,1,,,15:50:01.000006,2024-03-07,"]
+    live += [b"4,@Y,2,,B,17.20,%d,1,2,15:50:%02d.000000,2024-03-07," % (1 + n % 9, n % 60) for n in range(300)]
+    dump = b"\r\n".join([*rows, query, b""]) + clock + b"\r\n".join([*live, b""])
+    code, _, frames = dumped(tmp_path, level2=dump)
+    assert code == 0
+    assert len({frame.recv_us for frame in frames if frame.port}) == 1, "receipt does not advance without a T"
+    result = CliRunner().invoke(replay, [str(tmp_path / "x.rec"), "-o", str(tmp_path / "out"), "--json"])
+    assert (result.exit_code, json.loads(result.stdout)["refused_lines"]) == (0, 0), result.output
+    books = pq.read_table(tmp_path / "out" / "books.parquet").to_pylist()
+    assert books[-1]["book_state"] == ("valid" if clock else "resyncing")
+    assert books[-1]["bid_prices"] == [17_500_000, 17_400_000, 17_300_000, 17_200_000], "no order 6, and 1 is gone"
+    events = pq.read_table(tmp_path / "out" / "events.parquet").to_pylist()
+    assert [row["raw"] for row in events if row["kind"] == "other"] == [query]
+    assert [(row["order_id"], row["side"]) for row in events if row["kind"] == "order_delete"] == [(1, None)]
+
+
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_every_byte_of_every_port_is_there_in_its_order(
