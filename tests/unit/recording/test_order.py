@@ -82,7 +82,7 @@ def test_an_import_is_an_epoch_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("turned", [False, True])
 def test_imports_replayed_together_have_the_bars_of_each(tmp_path: Path, turned: bool) -> None:
     first, second = imported(dump(tmp_path / "a.txt", 0), 100), imported(dump(tmp_path / "b.txt", 3), 200)
-    alone = {}
+    alone: dict[tuple[str, int], int] = {}
     for file in (first, second):
         assert run(tmp_path / "alone", file)[0] == 0
         alone |= volumes(tmp_path / "alone")
