@@ -7,7 +7,7 @@ event in the input. Two runs over the same input give the same bytes, however th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from config.sections import Settings
 from pipeline_orchestrator.asked_orders import AskedOrders
-from pipeline_orchestrator.flow.spool_format import Frame, list_segments
+from pipeline_orchestrator.flow.recording_order import in_order
+from pipeline_orchestrator.flow.spool_format import Frame
 from pipeline_orchestrator.flow.spool_merge import runs_of
 from pipeline_orchestrator.ingestion.assembly import parser_state
 from pipeline_orchestrator.ingestion.context import ParserContext
@@ -121,32 +122,21 @@ def replay_spool(
     lines_at_once: int = LINES_AT_ONCE,
     queue: Iterable[tuple[str, int]] = (),
 ) -> Summary:
-    """Recordings, segments, spool directories and directories of spools. Raises OSError, ValueError.
+    """Recordings, segments, spool directories and directories of spools. Raises OSError, RecordingError.
 
-    Segments of one instance are taken in the order given, those of several in the order of receipt (see
-    flow/spool_merge.py). `queue` names orders (symbol, order id) whose place in the queue at the end is to be told,
-    or at the reader's stop where the spool ends with one.
+    Whatever the order given, lines of one instance are taken in the order of their identities (see
+    flow/recording_order.py), those of several instances in the order of receipt (see flow/spool_merge.py). `queue`
+    names orders (symbol, order id) whose place in the queue at the end is to be told, or at the reader's stop where
+    the spool ends with one.
     """
     run = OfflineRun(settings, directory, topics)
     asked = AskedOrders(run.processor, queue)
-    for instance, frames, state in runs_of(_segments(paths), lines_at_once):
+    for instance, frames, state in runs_of(in_order(paths), lines_at_once):
         if state is not None:
             run.parser_of(instance).context = ParserContext.from_json(parser_state(state))
         asked.feed(frames, run.feed)
     run.summary.queue = asked.answers()
     return run.close()
-
-
-def _segments(paths: Sequence[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            spools = [path, *sorted(below for below in path.iterdir() if below.is_dir() and below.name.isdigit())]
-            found = [segment for spool in spools for segment in list_segments(spool).values()]
-            if not found:
-                raise ValueError(f"{path} holds no segment of a spool")
-            yield from found
-        else:
-            yield path
 
 
 def _in_order(rows: pa.RecordBatch) -> pa.RecordBatch:

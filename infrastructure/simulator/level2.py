@@ -76,8 +76,7 @@ class Level2Session(Session):
 
     def deliver(self, rows: Rows) -> None:
         if self._two_sided is not None:
-            if rows.level2.shape[0]:
-                self._two_sided.deliver(self.feed.depth_rows(rows.level2, self._two_sided.levels))
+            self._two_sided.deliver(rows)
             return
         table = self._mixed(rows)
         if table.shape[0]:

@@ -195,6 +195,8 @@ def _sections(path: Path, stream: Any) -> Iterator[dict[str, Any] | _Frame]:  # 
             recorded = "recording" in header["state"] if recorded is None else recorded
             yield header
             if "end" in header["state"].get("recording", {}):
+                if stream.read(1):
+                    raise RecordingError(f"{path} ends at byte {offset} (unpacked), and more bytes follow it")
                 return
             continue
         if recorded is None:

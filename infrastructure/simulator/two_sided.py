@@ -1,8 +1,10 @@
-"""Depth before protocol 6.2: `w<SYM>` and `r<SYM>`, answered with one line per level and both its sides.
+"""Depth before protocol 6.2: `w<SYM>` and `r<SYM>`, answered with one line per participant and both its sides.
 
-`Z` restates a level after a watch, `2` says that it changed. A level number stands in the participant's place, as the
-feed does it for futures: `MD01` is the best bid and the best ask, `MD02` the second best, and so on. An insert or
-delete moves all levels behind it, so one change of the market may be several lines; the last of them ends the group.
+`Z` restates a line's worth after a watch, `2` says that it changed. An equity has a line per market participant that
+quotes. A future has one per price level, whose number stands in the participant's place: `MD01` is the best bid and
+the best ask, `MD02` the second best, and so on; an insert or delete moves all levels behind it, so one change of the
+market may be several lines, and the last of them ends the group. A market that knows no participants of an equity (a
+LOBSTER replay, in either form) has it by level number too, which the vendor's feed never does.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from infrastructure.simulator.market import Int64s
 from infrastructure.simulator.session import SYNTAX_ERROR
 
 if TYPE_CHECKING:
+    from infrastructure.simulator.market import Rows
     from infrastructure.simulator.session import Session
 
 _COLUMNS = 2
@@ -40,9 +43,11 @@ class TwoSidedDepth:
         symbols = len(self.feed.names.symbols)
         self._watch: render.Bytes = np.zeros(symbols, dtype=np.uint8)
         # Inside a batch a new level may come before the old one goes.
-        most = 2 * max(LEVELS, self.feed.market.books.price.shape[2])
+        most = max(2 * LEVELS, 2 * self.feed.market.books.price.shape[2], len(c.MAKERS))
+        # [symbol, side, number of the level or index of the participant]; size 0 = nothing there
         self._price, self._size, self._stamp = (np.zeros((symbols, 2, most), dtype=np.int64) for _ in range(3))
-        self._held: Int64s = np.zeros((symbols, 2), dtype=np.int64)
+        self._held: Int64s = np.zeros((symbols, 2), dtype=np.int64)  # levels in use
+        self._quoted: render.Bytes = np.zeros(symbols, dtype=np.uint8)  # 1 = by participant
 
     @property
     def watched(self) -> int:
@@ -64,10 +69,26 @@ class TwoSidedDepth:
             self._end(symbol)
         return True
 
-    def deliver(self, table: Int64s) -> None:
-        """Follow a batch of depth rows, already cut to `levels`."""
-        if self.feed.connected:
-            self._send(table, self._watch, self.session.clock_on)
+    def deliver(self, rows: Rows) -> None:
+        """Follow a batch."""
+        if not self.feed.connected:
+            return
+        if rows.level2.shape[0]:
+            self._send(self._merged(rows), self._watch, self.session.clock_on)
+        for symbol in rows.reset:
+            if self._watch[symbol]:
+                self._summary(symbol)
+
+    def _merged(self, rows: Rows) -> Int64s:
+        """Level rows cut to `levels`, and of symbols by participant their rows instead, in the market's order."""
+        levels = self.feed.depth_rows(rows.level2, self.levels)
+        if not self._quoted.any():
+            return levels
+        orders = rows.orders[rows.orders[:, KIND] != CLOCK]
+        orders = orders[self._quoted[orders[:, SYM]] == 1]
+        joined = np.concatenate([orders, levels])
+        merged: Int64s = joined[np.argsort(joined[:, c.ORD], kind="stable")]
+        return merged
 
     def restate(self) -> None:
         """Say every watched book again: the link to the data source is back."""
@@ -87,14 +108,22 @@ class TwoSidedDepth:
             self.session.say(f"S,SYMBOL LIMIT REACHED,{text}", symbol)
             return
         self._watch[symbol] = 1
+        self._quoted[symbol] = self._entries(symbol) is not None
         self._summary(symbol)
 
     def _end(self, symbol: int) -> None:
-        self._watch[symbol] = 0
+        self._watch[symbol] = self._quoted[symbol] = 0
+        self._size[symbol] = 0
         self.feed.drop_watch(symbol)
 
+    def _entries(self, symbol: int) -> Int64s | None:
+        """The rows of an equity's participants; None where a symbol has none, but orders or levels."""
+        table = self.feed.market.orders_of(symbol)
+        future = self.feed.names.symbols[symbol].startswith("@")
+        return None if table is None or future or table[:, c.ORDER_ID].any() else table
+
     def _summary(self, symbol: int) -> None:
-        """One Z line per level; from here on the market's changes are followed."""
+        """A Z line for each that has something, or had: what is gone is not valid. The market is followed from here."""
         if not self.feed.connected:
             return
         name = self.feed.names.symbols[symbol]
@@ -102,27 +131,38 @@ class TwoSidedDepth:
         if name in self.feed.behaviour.no_depth:
             self.session.say(f"q,{name},", symbol)
             return
-        books, stamp = self.feed.market.books, int(self.feed.market.book_times[symbol])
+        before = self._size[symbol].any(axis=0)
+        stamp = int(self.feed.market.book_times[symbol])
+        self._take(symbol, stamp)
+        shown = np.flatnonzero(before | self._size[symbol].any(axis=0)).tolist()
+        if not shown:
+            self.session.say(f"q,{name},", symbol)
+            return
+        scratch, names = self.feed.scratch, self.feed.names
+        size = 0
+        for line, place in enumerate(shown):
+            size = put_line(
+                scratch.out, size, 90, names.text, names.lengths, symbol, place, stamp, place == shown[-1],
+                self._quoted, self._price, self._size, self._stamp,
+            )  # fmt: skip
+            scratch.ends[line], scratch.symbols[line], scratch.sources[line] = size, symbol, 0
+        self._give(size, len(shown))
+
+    def _take(self, symbol: int, stamp: int) -> None:
+        """The market's book of a symbol as it is now."""
+        self._size[symbol], self._stamp[symbol] = 0, stamp
+        entries = self._entries(symbol) if self._quoted[symbol] else None
+        if entries is not None:
+            at = entries[:, SIDE], entries[:, c.MAKER]
+            self._price[symbol][at], self._size[symbol][at] = entries[:, PRICE], entries[:, SIZE]
+            return
+        books = self.feed.market.books
         for side in (BID, ASK):
             held = int(books.levels[symbol, side])
             held = min(held, self.levels) if self.levels else held
             self._held[symbol, side] = held
             self._price[symbol, side, :held] = books.price[symbol, side, :held]
             self._size[symbol, side, :held] = books.size[symbol, side, :held]
-            self._stamp[symbol, side] = stamp
-        levels = int(self._held[symbol].max())
-        if not levels:
-            self.session.say(f"q,{name},", symbol)
-            return
-        scratch, names = self.feed.scratch, self.feed.names
-        size = 0
-        for place in range(levels):
-            size = put_line(
-                scratch.out, size, 90, names.text, names.lengths, symbol, place, stamp, place == levels - 1,
-                self._price, self._size, self._stamp, self._held,
-            )  # fmt: skip
-            scratch.ends[place], scratch.symbols[place], scratch.sources[place] = size, symbol, 0
-        self._give(size, levels)
 
     def _send(self, table: Int64s, watch: render.Bytes, clock_on: bool) -> None:
         scratch, names, row = self.feed.scratch, self.feed.names, 0
@@ -132,8 +172,8 @@ class TwoSidedDepth:
             watch[[names.index[name] for name in hidden if name in names.index]] = 0
         while row < len(table):
             row, lines, size = render_two_sided(
-                table, row, len(table), watch, clock_on, self._price, self._size, self._stamp, self._held,
-                names.text, names.lengths, scratch.out, scratch.ends, scratch.symbols, scratch.sources,
+                table, row, len(table), watch, clock_on, self._quoted, self._price, self._size, self._stamp,
+                self._held, names.text, names.lengths, scratch.out, scratch.ends, scratch.symbols, scratch.sources,
             )  # fmt: skip
             self._give(size, lines)
 
@@ -155,21 +195,25 @@ def put_line(
     place: int,
     now: int,
     last: bool,
+    quoted: render.Bytes,
     price: Int64s,
     size: Int64s,
     stamp: Int64s,
-    held: Int64s,
 ) -> int:
-    """One level with both its sides; a side that has no such level is not valid. Returns the position after CRLF."""
+    """A participant or level with both its sides; one without a size is not valid. Returns the position after CRLF."""
     out[pos], out[pos + 1] = letter, 44
     pos = render.put_text(out, pos + 2, names, name_lengths, symbol)
-    out[pos], out[pos + 1], out[pos + 2] = 44, 77, 68  # ,MD
-    pos = render.put_padded(out, pos + 3, place + 1, 2)
+    out[pos] = 44
+    if quoted[symbol]:
+        pos = render.put_text(out, pos + 1, render.MAKER_TEXT, render.MAKER_LENGTH, place)
+    else:
+        out[pos + 1], out[pos + 2] = 77, 68  # MD
+        pos = render.put_padded(out, pos + 3, place + 1, 2)
     for values in range(2):  # both prices, then both sizes
         for side in range(2):
             out[pos] = 44
             pos += 1
-            if place >= held[symbol, side]:
+            if size[symbol, side, place] == 0:
                 out[pos] = 48
                 pos += 1
                 if values == 0:
@@ -182,7 +226,7 @@ def put_line(
     for side in range(2):
         out[pos] = 44
         pos += 1
-        if place >= held[symbol, side]:
+        if size[symbol, side, place] == 0:
             for i in range(8):
                 out[pos + i] = 58 if i in (2, 5) else 57  # 99:99:99
             pos += 8
@@ -194,7 +238,7 @@ def put_line(
             out[pos], out[pos + 1], out[pos + 2] = 44, 53, 50  # condition code 52
             pos += 3
     for flag in range(3):
-        valid = last if flag == 2 else place < held[symbol, flag]
+        valid = last if flag == 2 else size[symbol, flag, place] > 0
         out[pos], out[pos + 1] = 44, 84 if valid else 70
         pos += 2
     out[pos], out[pos + 1], out[pos + 2] = 44, 13, 10
@@ -208,6 +252,7 @@ def render_two_sided(
     end: int,
     watch: render.Bytes,
     clock_on: bool,
+    quoted: render.Bytes,
     price: Int64s,
     size: Int64s,
     stamp: Int64s,
@@ -234,7 +279,18 @@ def render_two_sided(
                 ends[lines], symbols[lines], sources[lines] = pos, symbol, table[i, SRC]
                 lines += 1
             continue
-        if watch[symbol] == 0:
+        by_maker = table[i, KIND] in (c.ORDER_CHANGE, c.ORDER_DELETE)
+        if watch[symbol] == 0 or by_maker != (quoted[symbol] == 1):
+            continue
+        if by_maker:
+            maker = table[i, c.MAKER]
+            price[symbol, side, maker], stamp[symbol, side, maker] = at, table[i, TIME]
+            size[symbol, side, maker] = 0 if table[i, KIND] == c.ORDER_DELETE else table[i, SIZE]
+            pos = put_line(
+                out, pos, 50, names, name_lengths, symbol, maker, table[i, TIME], True, quoted, price, size, stamp
+            )
+            ends[lines], symbols[lines], sources[lines] = pos, symbol, table[i, SRC]
+            lines += 1
             continue
         n, place = held[symbol, side], 0
         while place < n and (
@@ -250,6 +306,7 @@ def render_two_sided(
                 price[symbol, side, k] = price[symbol, side, k + 1]
                 size[symbol, side, k] = size[symbol, side, k + 1]
             held[symbol, side] = n - 1
+            size[symbol, side, n - 1] = 0
             until = n
         else:
             if not known:
@@ -263,7 +320,7 @@ def render_two_sided(
         for k in range(place, until):
             stamp[symbol, side, k] = table[i, TIME]
             pos = put_line(
-                out, pos, 50, names, name_lengths, symbol, k, table[i, TIME], k == until - 1, price, size, stamp, held
+                out, pos, 50, names, name_lengths, symbol, k, table[i, TIME], k == until - 1, quoted, price, size, stamp
             )
             ends[lines], symbols[lines], sources[lines] = pos, symbol, table[i, SRC]
             lines += 1

@@ -81,10 +81,10 @@ def _run(market: Market) -> None:
     price, amount, stamp = (np.zeros((1, 2, 64), dtype=np.int64) for _ in range(3))
     held = np.zeros((1, 2), dtype=np.int64)
     two_sided.render_two_sided(
-        rows.level2, 0, len(rows.level2), watch, True, price, amount, stamp, held, names.text, names.lengths,
-        out.copy(), ends.copy(), symbols, sources,
+        rows.level2, 0, len(rows.level2), watch, True, watch, price, amount, stamp, held, names.text,
+        names.lengths, out.copy(), ends.copy(), symbols, sources,
     )  # fmt: skip
-    two_sided.put_line(out.copy(), 0, 90, names.text, names.lengths, 0, 0, 0, True, price, amount, stamp, held)
+    two_sided.put_line(out.copy(), 0, 90, names.text, names.lengths, 0, 0, 0, True, watch, price, amount, stamp)
     data = out[:size]
     render.count_kinds(data, ends, 0, lines, 0)
     port = np.frombuffer(b"level2", dtype=np.uint8)

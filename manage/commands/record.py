@@ -99,8 +99,7 @@ def record(
             code="cannot_write",
             next_step="manage_pipeline.py record -o FILE    (in a directory with room, and with leave to write)",
         ) from error
-    for row in document["missing"]:
-        terminal.note(f"{terminal.style('!', 'warn', error=True)} missing: {missing_text(row)}")
+    say_missing(terminal, document["missing"])
     for line in _of_an_import(document):
         terminal.note(f"{terminal.style('!', 'warn', error=True)} {line}")
     terminal.answer(document, lambda: _text(document))
@@ -238,6 +237,12 @@ def _finish(contents: Contents, finish: Any, output: Path, told: Document, missi
         "recording": told,
         "missing": rows,
     }
+
+
+def say_missing(terminal: Terminal, rows: list[Document]) -> None:
+    """Missing ranges, one per line, to stderr."""
+    for row in rows:
+        terminal.note(f"{terminal.style('!', 'warn', error=True)} missing: {missing_text(row)}")
 
 
 def missing_text(row: Document) -> str:

@@ -79,7 +79,8 @@ def replay(
     Without --books, --features and --bars all are written. A LOBSTER pair is named by its message file; it gives
     lobster_books.parquet besides, one row per message of the vendor, with either depth the vendor's own levels. Of
     orders the pair tells a part only, the rest is synthetic: see docs/data.md. Files appear together, when all are
-    complete.
+    complete. Exit code 1: they are there, but of a spool or segment lines are missing (removed by retention, or
+    damaged); they are named with their identities.
 
     With --speed nothing is written here: this command is the feed of the running pipeline, which must be waiting for
     one (start without --simulate), and ends with the counts of what it received and stored.
@@ -128,6 +129,7 @@ def replay(
     words += [word for one in queue for word in ("--queue", one)]
     words += [*(["--config", config] if config else []), "-o", str(output), "--overwrite"]
     recordings: dict[str, Any] = {}  # Any: JSON
+    missing: list[dict[str, Any]] = []  # Any: JSON
     try:
         with result_directory(output, owned, overwrite=overwrite, again=shlex.join(words)) as fresh:
             prepared.kernels(terminal)
@@ -138,15 +140,18 @@ def replay(
                 from pipeline_orchestrator.offline import replay_spool
 
                 recordings = _say_recordings(terminal, files)
+                missing = _say_missing(terminal, files)
                 summary = replay_spool(settings, files, fresh, topics, queue=orders)
     except (ValueError, OSError) as error:
-        raise CliError(str(error), code="cannot_replay", next_step="manage_pipeline.py replay --help") from error
+        step = getattr(error, "next_step", "") or "manage_pipeline.py replay --help"
+        raise CliError(str(error), code="cannot_replay", next_step=step) from error
     document = {
         "directory": str(output),
         "events": summary.events,
         "refused_lines": summary.refused,
         "rows": summary.rows,
         **({"recordings": recordings} if recordings else {}),
+        "missing": missing,
     }
     if orders:
         document["queue"] = [
@@ -154,7 +159,7 @@ def replay(
             for (symbol, order_id), found in zip(orders, summary.queue, strict=True)
         ]
     terminal.answer(document, lambda: _text(document))
-    return Exit.OK
+    return Exit.FAILED if missing else Exit.OK
 
 
 def _check_live(speed: str, output: Path | None, others: bool) -> None:
@@ -179,6 +184,16 @@ def _say_recordings(terminal: Terminal, files: Sequence[Path]) -> dict[str, Any]
         for line in about_text(found):
             terminal.note(f"{terminal.style('!', 'warn', error=True)} {name}: {line}")
     return told
+
+
+def _say_missing(terminal: Terminal, files: Sequence[Path]) -> list[dict[str, Any]]:  # Any: JSON
+    """What the spools and segments among the files lost, as `record` says it."""
+    from manage.commands.record import say_missing
+    from pipeline_orchestrator.ingestion.spool_export import lacking
+
+    rows = [row.document() for row in lacking(files)]
+    say_missing(terminal, rows)
+    return rows
 
 
 def replay_lobster(

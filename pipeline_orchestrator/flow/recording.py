@@ -37,11 +37,19 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 VERSION = 1
 LEVEL = 3
 CHUNK = 1 << 20
+PACKED = 1 << 16  # compressed bytes at once: they may become a hundred times as many
 _HEAD = len(MAGIC) + PREFIX.size
 
 
 class RecordingError(ValueError):
-    """A file is no recording, or not a whole one; the message names the file and the place."""
+    """A file is no recording, not a whole one, or does not go with another; the message names it and the place.
+
+    `next_step` = what to do about it, where that is known.
+    """
+
+    def __init__(self, message: str, next_step: str = "") -> None:
+        super().__init__(message)
+        self.next_step = next_step
 
 
 @dataclass(slots=True)
@@ -123,6 +131,36 @@ class RecordingWriter:
         self._part.replace(self.path)
 
 
+class _Unpacked:
+    """The bytes of a compressed file, frame of zstd after frame."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._left = file, b""
+        self._frame: Any = None  # Any: of zstandard
+
+    def __enter__(self) -> _Unpacked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the file ended inside a frame; known once `read` has given nothing."""
+        return self._frame is not None and not self._frame.eof
+
+    def read(self, _: int) -> bytes:
+        """Some bytes, nothing at the end. Raises ZstdError."""
+        while data := self._left or self._file.read(PACKED):
+            if not self.begun:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+            unpacked: bytes = self._frame.decompress(data)
+            self._left = self._frame.unused_data
+            if unpacked:
+                return unpacked
+        return b""
+
+
 class _Window:
     """Bytes of a stream with a look ahead."""
 
@@ -143,6 +181,11 @@ class _Window:
         self._at += size
         self.offset += size
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing follows, not even a frame of zstd that gives no byte."""
+        return not len(self.look(1)) and not (isinstance(self._stream, _Unpacked) and self._stream.begun)
+
 
 def _open(path: Path) -> Any:  # Any: a readable context manager
     file = path.open("rb")
@@ -150,7 +193,7 @@ def _open(path: Path) -> Any:  # Any: a readable context manager
     file.seek(0)
     if not packed:
         return file
-    return zstandard.ZstdDecompressor().stream_reader(file, read_size=CHUNK, read_across_frames=True, closefd=True)
+    return _Unpacked(file)
 
 
 def _header(window: _Window) -> SegmentHeader | None:
@@ -203,16 +246,6 @@ def about(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def instances_of(path: Path) -> list[int]:
-    """Instances whose frames a segment or recording holds; a recording is read whole. Raises as `read_recording`."""
-    header, _ = first_of(path)
-    if header is None:
-        raise RecordingError(f"{path} is no segment of a spool and no recording of one")
-    if "recording" not in header.state:
-        return [header.instance]
-    return sorted({item.instance for item in read_recording(path) if isinstance(item, SegmentHeader)})
-
-
 def first_of(path: Path) -> tuple[SegmentHeader | None, int | None]:
     """Header of a segment or recording, and receipt (microseconds UTC) of its first frame. Raises OSError."""
     with _open(path) as stream:
@@ -253,6 +286,11 @@ def _sections(path: Path, window: _Window) -> Iterator[SegmentHeader | Frame | d
                 raise RecordingError(
                     f"{path}: frames, lines and facts should be {said}, "
                     f"found {[counted.frames, counted.lines, counted.facts]}"
+                )
+            if not window.ended:
+                raise RecordingError(
+                    f"{path}: the recording ends at byte {window.offset} (unpacked), and more bytes follow it",
+                    "use the file as it was recorded; joined files are named one by one: replay A B",
                 )
             yield dict(end)
             return

@@ -9,11 +9,11 @@ read as it was: to the end by the one, then by the other.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline_orchestrator.flow.recording import instances_of, read_recording
+from pipeline_orchestrator.flow.recording import read_recording
 from pipeline_orchestrator.flow.spool_format import FACT_PORT, Frame, SegmentHeader
 
 WINDOW_US = 1_000_000
@@ -34,15 +34,11 @@ class _Step(NamedTuple):
     state: dict[str, Any] | None
 
 
-def runs_of(segments: Iterable[Path], lines_at_once: int) -> Iterator[Run]:
+def runs_of(by_instance: Mapping[int, Sequence[Path]], lines_at_once: int) -> Iterator[Run]:
     """Segments and recordings as runs of about so many lines; those of one instance in the order given.
 
-    Raises OSError, ValueError for a file that is neither, or a recording that is not whole.
+    Raises OSError, RecordingError for a file that is neither, or a recording that is not whole.
     """
-    by_instance: dict[int, list[Path]] = {}
-    for path in segments:
-        for instance in instances_of(path):
-            by_instance.setdefault(instance, []).append(path)
     steps = [_steps(instance, by_instance[instance]) for instance in sorted(by_instance)]
     if len(steps) == 1:
         yield from _cut(steps[0], lines_at_once)

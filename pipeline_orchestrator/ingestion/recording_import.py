@@ -4,7 +4,8 @@ A dump knows neither when its lines were received nor how they stood among those
 before a line stands for its receipt (its second, at most; the first `T` for lines before it), and where every dump
 has a `T` the ports are merged by it: within one second, and where only one has any, Level 1 comes first. What a line
 is worth is for the parser to say later: a bad one stays in, of one longer than 64 KiB the head. A last line without a
-line end is left out: dumps end anywhere, and a line that was cut can be read as another one.
+line end is left out: dumps end anywhere, and a line that was cut can be read as another one. Each import is an epoch
+of its own, the Unix seconds at its begin, as each start of a reader is: imports can be replayed together.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline_orchestrator.clock import SYSTEM, Clock
 from pipeline_orchestrator.flow.recording import RecordingWriter
 from pipeline_orchestrator.flow.spool_facts import Fact, encode_fact
 from pipeline_orchestrator.flow.spool_format import FACT_PORT, OVERSIZE, Frame, encode_frame
@@ -29,7 +31,7 @@ from pipeline_orchestrator.market.eastern import eastern_to_utc_us
 from pipeline_orchestrator.market.events import PORT, PORTS
 
 PORTS_OF_DUMPS = ("level1", "level2")
-INSTANCE, EPOCH = 0, 1
+INSTANCE = 0
 LINES_AT_ONCE = 50_000
 BY_CLOCK = "order between ports is lost: merged by the feed's clock, to the second; Level 1 first within a second"
 ONE_AFTER_ANOTHER = "order between ports is lost: not every file has a clock (T), so all of Level 1 comes first"
@@ -77,19 +79,20 @@ class _Trial:
         self._waiting, self._lines = [], 0
 
 
-def import_dumps(dumps: Mapping[str, Path], writer: RecordingWriter) -> Imported:
+def import_dumps(dumps: Mapping[str, Path], writer: RecordingWriter, *, clock: Clock = SYSTEM) -> Imported:
     """Write the lines of each port's file, with a connection's opening before them. Raises OSError."""
+    epoch = clock.wall_ns() // 1_000_000_000
     ports = [port for port in PORTS_OF_DUMPS if port in dumps]
     first = {port: _first_clock(dumps[port], port) for port in ports}
     begin = min((clock for clock in first.values() if clock), default=0)
     found = Imported()
     trials = {port: _Trial(port, found) for port in ports}
-    writer.section(1, INSTANCE, EPOCH, 0, ParserContext().to_json())
+    writer.section(1, INSTANCE, epoch, 0, ParserContext().to_json())
     seq = 0
     for port in ports:
         opened = {"phase": "open", "cause": "start", "connection": port, "peer": "", "protocol": "", "import": True}
         raw = encode_fact(Fact("connected", port, None, opened))
-        writer.frames(encode_frame(INSTANCE, FACT_PORT, 0, EPOCH, seq, 1, begin * 1000, raw) + raw)
+        writer.frames(encode_frame(INSTANCE, FACT_PORT, 0, epoch, seq, 1, begin * 1000, raw) + raw)
         seq += 1
     streams = [_guessed(dumps[port], port, first[port], found) for port in ports]
     if all(first.values()):
@@ -99,7 +102,7 @@ def import_dumps(dumps: Mapping[str, Path], writer: RecordingWriter) -> Imported
     for frame in frames:
         flags = OVERSIZE if frame.oversize else 0
         recv_ns = frame.recv_us * 1000
-        head = encode_frame(INSTANCE, frame.port, flags, EPOCH, seq, frame.count, recv_ns, frame.raw)
+        head = encode_frame(INSTANCE, frame.port, flags, epoch, seq, frame.count, recv_ns, frame.raw)
         writer.frames(head + frame.raw)
         seq += frame.count
         found.lines[PORTS[frame.port]] += frame.count
@@ -143,7 +146,7 @@ def _cut(path: Path, port: str, unended: list[bytes]) -> Iterator[tuple[Frame, i
                     found = scan(np.frombuffer(bytearray(raw[:end]), dtype=np.uint8), 0, end, controls)
                     if found.clock >= 0:
                         near = near_now = int(eastern_to_utc_us(found.clock, near))
-                yield Frame(INSTANCE, PORT[port], EPOCH, seq, count, 0, raw), near_now
+                yield Frame(INSTANCE, PORT[port], 0, seq, count, 0, raw), near_now
                 seq += count
 
 

@@ -7,12 +7,13 @@ each segment begins with where the one before ended, and comes back as `Missing`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline_orchestrator.flow.recording import RecordingWriter, first_of
+from pipeline_orchestrator.flow.recording_order import spools_below
 from pipeline_orchestrator.flow.spool_check import Damage, check_segment
 from pipeline_orchestrator.flow.spool_format import (
     BAD_SUFFIX,
@@ -22,6 +23,7 @@ from pipeline_orchestrator.flow.spool_format import (
     SegmentHeader,
     decode_frame,
     decode_header,
+    iter_segment,
     list_segments,
     read_segment,
     segment_number,
@@ -129,10 +131,65 @@ def export(directories: Mapping[int, Path], span: Span, writer: RecordingWriter)
     return missing
 
 
+def lacking(named: Sequence[Path]) -> list[Missing]:
+    """What is missing of spools, directories of spools and segments, as an export of all of them tells it.
+
+    Recordings tell it themselves: see recording.about. Raises RecordingError for a directory without a spool, OSError.
+    """
+    missing: list[Missing] = []
+    for name in named:
+        if name.is_dir():
+            for spool in spools_below(name):
+                missing += _Export(_instance_of(spool), spool, Span(), _NoWriter()).run()
+        else:
+            missing += _damage_of(name)
+    return missing
+
+
+class _Writer(Protocol):
+    """What an export needs of a RecordingWriter."""
+
+    def section(self, segment: int, instance: int, epoch: int, next_seq: int, parser: dict[str, Any]) -> None: ...
+
+    def frames(self, data: bytes | memoryview) -> None: ...
+
+
+class _NoWriter:
+    """Takes what an export writes, where only what is missing is asked for."""
+
+    def section(self, segment: int, instance: int, epoch: int, next_seq: int, parser: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def frames(self, data: bytes | memoryview) -> None:
+        """Nothing."""
+
+
+def _instance_of(spool: Path) -> int:
+    """Whose spool it is, by the first header that can be read; 0 where none can."""
+    headers = (first_of(path)[0] for path in list_segments(spool).values())
+    return next((header.instance for header in headers if header is not None), 0)
+
+
+def _damage_of(path: Path) -> list[Missing]:
+    """What a single segment lost; nothing of a recording."""
+    header, _ = first_of(path)
+    number = segment_number(path)
+    if header is None or "recording" in header.state:
+        return []
+    checked = check_segment(path, mend=False, tail=number == max(list_segments(path.parent), default=None))
+    damage = checked.damage
+    if damage is None or damage.torn:
+        return []
+    newest = max(iter_segment(path), key=lambda frame: (frame.epoch, frame.first_seq), default=None)
+    place = (header.epoch, header.next_seq) if newest is None else (newest.epoch, newest.first_seq + newest.count)
+    detail = f"{path.name} is damaged at byte {damage.offset}: {damage.lost_bytes} bytes"
+    return [Missing(header.instance, place, None, "damaged", detail)]
+
+
 class _Export:
     """One spool."""
 
-    def __init__(self, instance: int, directory: Path, span: Span, writer: RecordingWriter) -> None:
+    def __init__(self, instance: int, directory: Path, span: Span, writer: _Writer) -> None:
         self.instance, self.directory, self.span, self.writer = instance, directory, span, writer
         self.missing: list[Missing] = []
         self.before: _Before | None = None

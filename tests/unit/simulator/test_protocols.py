@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from datetime import datetime
 from pathlib import Path
 
 import click
 import pytest
 
+from infrastructure.simulator.columns import MAKERS, PARTICIPANTS
 from infrastructure.simulator.feed import PROTOCOLS, Behaviour
 from infrastructure.simulator.fields import FIELDS, of_protocol
 from infrastructure.simulator.fundamentals import field_names
 from infrastructure.simulator.generated import GeneratedMarket
+from infrastructure.simulator.scenario import WITHDRAWN, Phase, Scenario
+from infrastructure.simulator.scenario_market import ScenarioMarket
 from infrastructure.simulator.two_sided import LEVELS
 from manage.commands.simulate import simulate
 from pipeline_orchestrator.flow.spool_format import Frame
@@ -97,38 +102,89 @@ async def test_names_of_another_version_are_refused_and_times_of_5_have_millisec
         await client.until("E,!SYNTAX_ERROR!")
 
 
-async def test_a_summary_holds_the_best_levels_with_both_sides_and_ends_its_group() -> None:
-    market = idle()
+async def test_a_summary_of_a_future_holds_the_best_levels_with_both_sides_and_ends_its_group() -> None:
+    market = GeneratedMarket(("AAPL", "@ESH26"), rate=0, seed=1)
     async with serving(market) as server:
-        client = await server.connect("level2", "S,SET PROTOCOL,6.1", "wAAPL", "wNOPE")
+        client = await server.connect("level2", "S,SET PROTOCOL,6.1", "w@ESH26", "wNOPE")
         lines = [line for line in await client.settled() if line[0] in "Z2n"]
         assert lines.pop() == "n,NOPE,"
-        assert [line[:11] for line in lines] == [f"Z,AAPL,MD{number:02d}" for number in range(1, len(lines) + 1)]
+        assert [line[:13] for line in lines] == [f"Z,@ESH26,MD{number:02d}" for number in range(1, len(lines) + 1)]
         assert [line[-2] for line in lines] == ["F"] * (len(lines) - 1) + ["T"]
         assert all(line.count(",") == 14 for line in lines)
         books, own = levels_of(lines), books_of(market)
         for letter, side in (("B", "bid"), ("A", "ask")):
-            assert sorted(books["AAPL", side].values()) == sorted(own["AAPL", letter][:LEVELS])
+            assert sorted(books["@ESH26", side].values()) == sorted(own["@ESH26", letter][:LEVELS])
 
 
-async def test_lines_keep_the_best_levels_of_the_market_under_their_numbers() -> None:
-    market = limited()
+def by_price(quotes: dict[str, tuple[int, int]], side: str) -> list[tuple[int, int]]:
+    """What participants quote, summed by price, best first."""
+    sums: Counter[int] = Counter()
+    for price, size in quotes.values():
+        sums[price] += size
+    return sorted(sums.items(), reverse=side == "bid")
+
+
+async def test_a_summary_of_an_equity_has_a_line_per_participant_with_both_its_sides() -> None:
+    market = idle()
     async with serving(market) as server:
-        client = await server.connect("level2", "S,SET PROTOCOL,5.2", "wAAPL", "wFB")
+        client = await server.connect("level2", "S,SET PROTOCOL,6.1", "wAAPL")
+        lines = [line for line in await client.settled() if line[0] in "Z2"]
+        named = [line.split(",")[2] for line in lines]
+        assert len(named) == len(set(named)) and set(named) <= {name.decode() for name in MAKERS[:PARTICIPANTS]}
+        assert [line[-2] for line in lines] == ["F"] * (len(lines) - 1) + ["T"]
+        flags = {tuple(line.split(",")[-4:-2]) for line in lines}
+        assert ("T", "T") in flags and ("F", "F") not in flags
+        books, own = levels_of(lines), books_of(market)
+        for letter, side in (("B", "bid"), ("A", "ask")):
+            assert by_price(books["AAPL", side], side) == own["AAPL", letter]
+
+
+async def test_lines_keep_participants_of_equities_and_the_best_levels_of_futures_under_their_numbers() -> None:
+    market = GeneratedMarket(("AAPL", "@ESH26", "FB"), rate=None, seed=1, limit=9_000)
+    async with serving(market) as server:
+        client = await server.connect("level2", "S,SET PROTOCOL,5.2", "wAAPL", "w@ESH26", "wFB")
         await server.happened("flow_finished")
         lines = [line for line in await client.settled() if line[0] in "Z2"]
         books, own = levels_of(lines), books_of(market)
-        assert sum(line[0] == "2" for line in lines) > 2_000
-        for symbol in ("AAPL", "FB"):
-            for letter, side in (("B", "bid"), ("A", "ask")):
-                best = own[symbol, letter][:LEVELS]
-                expected = {f"MD{number + 1:02d}": level for number, level in enumerate(best)}
-                assert books[symbol, side] == expected
-        await client.say("rAAPL", "rFB", "WPL,AAPL")
+        changes = Counter((line.split(",")[1], line.split(",")[2][:2] == "MD") for line in lines if line[0] == "2")
+        assert set(changes) == {("AAPL", False), ("@ESH26", True), ("FB", False)} and min(changes.values()) > 500
+        for letter, side in (("B", "bid"), ("A", "ask")):
+            for symbol in ("AAPL", "FB"):
+                assert by_price(books[symbol, side], side) == own[symbol, letter]
+            best = own["@ESH26", letter][:LEVELS]
+            assert books["@ESH26", side] == {f"MD{number + 1:02d}": level for number, level in enumerate(best)}
+        await client.say("rAAPL", "rFB", "r@ESH26", "WPL,AAPL")
         await client.until("E,!SYNTAX_ERROR!")
         await client.say("mMD01")
         await client.until("M,MD01,Market participant MD01,")
         assert server.simulator.feed.symbols_watched == 0
+
+
+async def test_participants_of_older_protocols_are_those_of_depth_by_order() -> None:
+    market = limited()
+    async with serving(market) as server:
+        old = await server.connect("level2", "S,SET PROTOCOL,6.1", "wAAPL")
+        new = await server.connect("level2", "S,SET PROTOCOL,6.2", "WOR,AAPL")
+        await server.happened("flow_finished")
+        rows = levels_of([line for line in await new.settled() if line[0] in "456"])
+        assert rows == levels_of([line for line in await old.settled() if line[0] in "Z2"])
+
+
+async def test_what_went_while_the_market_withdrew_its_quotes_is_called_not_valid() -> None:
+    phases = (
+        Phase(seconds=0.3, rate=2000.0),
+        Phase(seconds=1, halt=2, halt_quotes=WITHDRAWN),
+        Phase(seconds=0.3, rate=2000.0),
+    )
+    scenario = Scenario("halt", "", datetime(2024, 1, 2, 10), phases)
+    market = ScenarioMarket(scenario, ("AAPL", "@ESH26"), seed=1, speed=None)
+    async with serving(market) as server:
+        client = await server.connect("level2", "S,SET PROTOCOL,6.1", "wAAPL", "w@ESH26")
+        await server.happened("flow_finished")
+        books, own = levels_of([line for line in await client.settled() if line[0] in "Z2"]), books_of(market)
+        for letter, side in (("B", "bid"), ("A", "ask")):
+            assert by_price(books["AAPL", side], side) == own["AAPL", letter]
+            assert by_price(books["@ESH26", side], side) == own["@ESH26", letter][:LEVELS]
 
 
 async def test_known_symbols_without_depth_and_watches_after_a_loss() -> None:
