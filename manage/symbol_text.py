@@ -39,6 +39,7 @@ def _lines(document: Json, style: Style) -> Iterator[str]:
     values = (fundamentals or {}).get("values") or {}
     yield style(document["symbol"], "bold") + (f"  {values['company_name']}" if values.get("company_name") else "")
     yield f"ingestion   {_ingestion(document['ingestion'])}"
+    yield from _not_served(document["not_served"], style)
     yield from _status(document["status"], style)
     yield f"trade       {_trade(document['trade'])}"
     yield f"quote       {_quote(document['quote'])}"
@@ -53,6 +54,13 @@ def _lines(document: Json, style: Style) -> Iterator[str]:
 
 def _known(value: Json) -> str:
     return UNKNOWN if value is None else str(value)
+
+
+def _not_served(rows: Json, style: Style) -> Iterator[str]:
+    """Why the running pipeline does not get the symbol; what is below is of the time before."""
+    for reason in dict.fromkeys(row["reason"] for row in rows or ()):
+        told = [f"{row['component']} {row['connection']}" for row in rows if row["reason"] == reason]
+        yield f"not served  {style(reason, 'warn')} ({', '.join(told)})"
 
 
 def _ingestion(row: Json) -> str:
@@ -105,7 +113,7 @@ def _gaps(document: Json, style: Style) -> Iterator[str]:
 def _status(row: Json, style: Style) -> Iterator[str]:
     quoted, silence, condition = row["quoted"], row["silence"], row["condition"]
     parts = [style(row["trading"], "warn" if row["trading"] in {"silent", "not quoted"} else "")]
-    if row["storage_behind"]:
+    if row["storage_behind"] and row["trading"] == "unknown":
         parts.append("storage is behind the features")
     elif quoted is not None and quoted["sides"] != "both":
         parts.append(f"{quoted['sides']} quoted{age(quoted)}")

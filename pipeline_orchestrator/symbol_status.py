@@ -173,11 +173,15 @@ class SymbolStatus:
 def _trading(quoted: Json | None, silence: Json | None, behind: bool) -> str:
     """`unknown`; `not quoted`: the newest quote has no side; `silent`: others traded since; else `live`.
 
-    `behind` = features were made of a newer line than the newest stored: storage is late, nothing is known.
+    `behind` = features were made of a newer line than the newest stored, as is usual for a moment: that line can only
+    end a silence or bring a quote, so `live` stays true and the others are not known.
     """
-    if silence is None or behind:
+    if silence is None:
         return "unknown"
-    if quoted is not None and quoted["sides"] == "no side":
-        return "not quoted"
     still = silence["other_trades"] >= SILENT_AFTER_TRADES and silence["market_s"] * 1e6 >= SILENT_AFTER_US
-    return "silent" if still else "live"
+    sideless = quoted is not None and quoted["sides"] == "no side"
+    if not still and not sideless:
+        return "live"
+    if behind:
+        return "unknown"
+    return "not quoted" if sideless else "silent"

@@ -101,6 +101,12 @@ def history(
     target = (
         out if out is not None or output_format != "parquet" else Path(f"{symbol.upper().replace('/', '_')}.parquet")
     )
+    if target is not None and not target.parent.is_dir():
+        raise CliError(
+            f"cannot write {target}: {target.parent} is no directory",
+            code="cannot_write",
+            next_step=f"mkdir -p {target.parent}",
+        )
     with ExitStack() as stack:
         return int(asyncio.run(_fetch(terminal, where, span, _Output(stack, output_format, target), timeout)))
 
@@ -161,7 +167,7 @@ async def _fetch(terminal: Terminal, where: LookupAddress, span: Span, output: _
     finally:
         await client.close()
     _progress("")
-    parts = [f"{rows:,} rows of {span}" + (f" -> {output.path}" if output.path else "")]
+    parts = [f"{rows:,} {'row' if rows == 1 else 'rows'} of {span}" + (f" -> {output.path}" if output.path else "")]
     if refused:
         parts.append("refused: " + ", ".join(f"{count} {reason}" for reason, count in sorted(refused.items())))
     terminal.note("; ".join(parts))

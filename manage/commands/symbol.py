@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
+from manage import instance
 from manage.blank_status import rfc3339
+from manage.client import Control, ControlError
 from manage.embedded_stores import embedded_stores
 from manage.exits import CliError, Exit
 from manage.options import common, pipeline
@@ -24,8 +26,8 @@ SCHEMA_VERSION = 1
 def symbol(terminal: Terminal, state: Path, symbol: str, config: str, **_: Any) -> int:  # Any: options not used here
     """What is known of a symbol: status, newest quote and trade, book, gaps, corrections, fundamentals, news.
 
-    Prices in documents are integers in 1e-6 units, times microseconds UTC. 1 = the symbol was never seen, 69 =
-    ClickHouse cannot be reached.
+    Prices in documents are integers in 1e-6 units, times microseconds UTC; `not_served` is what the running pipeline
+    says of the symbol, null where none runs. 1 = the symbol was never seen, 69 = ClickHouse cannot be reached.
 
     \b
     manage_pipeline.py symbol AAPL
@@ -43,9 +45,18 @@ def symbol(terminal: Terminal, state: Path, symbol: str, config: str, **_: Any) 
     stores = {"clickhouse": settings.clickhouse, "redis": settings.redis}
     if settings.services.mode == "embedded":
         stores = embedded_stores(state, stores)
-    document = asyncio.run(_look(name, stores, settings.market.calendar))
+    document = asyncio.run(_look(name, stores, settings.market.calendar)) | {"not_served": _not_served(name, state)}
     terminal.answer(document, lambda: symbol_text(document, terminal.style))
     return int(Exit.OK)
+
+
+def _not_served(name: str, state: Path) -> list[dict[str, str]] | None:
+    """Which readers of the running pipeline do not get the symbol, and why; None where nobody can say."""
+    try:
+        refused = Control(instance.socket_of(state)).get("/v1/status").get("symbols_refused")
+    except ControlError:
+        return None
+    return None if refused is None else [row for row in refused["symbols"] if row["symbol"] == name]
 
 
 async def _look(name: str, stores: dict[str, Any], calendar: str) -> dict[str, Any]:  # Any: sections; JSON

@@ -232,11 +232,7 @@ class FeedSession:
                 self.journal.watch(self.connection, symbol, self._cause)
             commands.append(self.wishes.watch(symbol))
         self._cause = "reconnect"
-        for gap in self.journal.ledger.of(self.connection):
-            gap.pending &= self.wishes.wanted_set - {s for s, why in self.wishes.refused.items() if why == say.BEYOND}
-        to = self.journal.place(self.connection)
-        if to is not None:
-            self.journal.close_gaps(self.connection, to)
+        self._await_no_more()
         self._send(b"".join(commands))
         self._watched(None)
         self._changed()
@@ -251,9 +247,18 @@ class FeedSession:
                 self.journal.watch(self.connection, symbol, cause)
                 commands.append(self.wishes.watch(symbol))
                 watched.append(symbol)
+        self._await_no_more()
         self._send(b"".join(commands))
         self._watched(watched)
         self._changed()
+
+    def _await_no_more(self) -> None:
+        """No gap waits for symbols that are not asked for."""
+        for gap in self.journal.ledger.of(self.connection):
+            gap.pending &= self.wishes.wanted_set - {s for s, why in self.wishes.refused.items() if why == say.BEYOND}
+        to = self.journal.place(self.connection)
+        if to is not None:
+            self.journal.close_gaps(self.connection, to)
 
     def limit_told(self) -> None:
         """The account's limit is another one: ask for what it now allows. What the feed serves is not taken away."""

@@ -12,9 +12,11 @@ import pytest
 from pipeline_orchestrator.flow.spool_cursor import load_cursor
 from pipeline_orchestrator.ingestion.assembly import make_ingestion, spool_directory
 from pipeline_orchestrator.ingestion.holdings import HOLDINGS_FILE, load_holdings
+from pipeline_orchestrator.ingestion.subscriptions import BEYOND
 from pipeline_orchestrator.leftover_spools import leftover_spools
-from tests.doubles.fake_feed import FakeFeed
+from tests.doubles.fake_feed import FakeFeed, Manners
 from tests.unit.ingestion.harness import KeepingSink, Running
+from tests.unit.ingestion.test_account_limit import greeting
 from tests.unit.ingestion.test_feed_client import quote
 
 BEFORE = (("AAPL", "MSFT"), ("TSLA",))
@@ -154,6 +156,24 @@ async def test_the_time_without_a_reader_of_a_moved_symbol_is_a_gap_until_its_fi
     assert begin["cause"] == "reader_stopped" and begin["waits_for"] == ["MSFT"]
     ends = {fact["symbol"]: fact["to"]["event_time_us"] - begin["from"]["event_time_us"] for fact in gaps(one, "end")}
     assert ends == {"TSLA": 4_000_000, "MSFT": 8_000_000}
+
+
+async def test_no_gap_waits_for_a_moved_symbol_that_lies_beyond_the_limit(tmp_path: Path) -> None:
+    async with FakeFeed(Manners()) as feed:
+        await read_by_both(feed, tmp_path)
+        feed.manners.greeting = greeting(2)
+        after = (("AAPL",), ("TSLA", "MSFT"))
+        async with (
+            Running(feed, tmp_path, instance=0, assign=after, level2=False),
+            Running(feed, tmp_path, instance=1, assign=after, level2=False) as one,
+        ):
+            (connection,) = one.reader.connections
+            await until(lambda: connection.wishes.refused == {"MSFT": BEYOND})
+            client = next(client for client in feed.clients["level1"] if client.watched() == ["TSLA"])
+            client.send(quote("TSLA", time="10:00:05"))
+            await one.sink.until(lambda: gaps(one, "closed"))
+    (begin,) = gaps(one, "begin")
+    assert begin["waits_for"] == ["MSFT"]
 
 
 async def test_a_new_instance_declares_what_nobody_read_since_the_old_one(tmp_path: Path) -> None:

@@ -142,6 +142,15 @@ def test_a_row_that_cannot_be_read_is_named_and_the_exit_code_is_1(
     assert "refused: 1 bad_date" in err
 
 
+def test_a_directory_that_is_not_there_is_said_before_anybody_is_asked(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    target = tmp_path / "none" / "x.parquet"
+    code, out, err = run(capfd, "AAPL", *MINUTE, "-o", "parquet", "--out", str(target))
+    assert (code, out) == (1, "") and f"cannot write {target}" in err
+    assert f"Try: mkdir -p {target.parent}" in err
+
+
 def test_where_nothing_listens_the_exit_code_is_69(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

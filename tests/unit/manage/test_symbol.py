@@ -15,6 +15,7 @@ from tests.doubles.embedded import free_port
 NOTHING: dict[str, Any] = {
     "symbol": "AAPL",
     "ingestion": None,
+    "not_served": None,
     "status": {
         "trading": "unknown",
         "storage_behind": False,
@@ -151,3 +152,18 @@ def test_a_halt_is_told_by_what_the_feed_says_and_by_the_silence() -> None:
 def test_storage_that_is_behind_is_said() -> None:
     status = NOTHING["status"] | {"storage_behind": True}
     assert "status      unknown, storage is behind the features" in symbol_text(NOTHING | {"status": status}, plain)
+
+
+def test_a_symbol_that_is_not_asked_for_is_said_to_be_so() -> None:
+    refused = [
+        {"symbol": "AAPL", "reason": "beyond limit", "connection": port, "component": "ingestion/0"}
+        for port in ("level1", "level2")
+    ]
+    assert "not served  beyond limit (ingestion/0 level1, ingestion/0 level2)" in symbol_text(
+        NOTHING | {"not_served": refused}, plain
+    )
+
+
+def test_a_symbol_that_trades_is_live_although_storage_is_a_moment_behind() -> None:
+    status = NOTHING["status"] | {"trading": "live", "storage_behind": True}
+    assert "status      live\n" in symbol_text(NOTHING | {"status": status}, plain) + "\n"

@@ -42,12 +42,7 @@ class Reference(CorrectionReference, DepthReference):
         self.symbols: dict[str, Symbol] = {}
         self.instances: dict[int, Instance] = {}
         self.gaps: dict[str, Row] = {}
-        self.out: dict[str, list[Row]] = {
-            "market.features": [],
-            "market.bars": [],
-            "market.books": [],
-            "market.gaps": [],
-        }
+        self.out: dict[str, list[Row]] = {f"market.{name}": [] for name in ("features", "bars", "books", "gaps")}
 
     # -- output
 
