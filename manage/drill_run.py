@@ -168,6 +168,7 @@ class Run:
             return not last[0].in_flight and not last[0].unjudged
 
         await self._until(gaps, SETTLED_WITHIN_S)
+        await self._until(lambda: self._stored_since(window.end_us or 0), SETTLED_WITHIN_S)  # spares an audit
         if await self._until(audited, SETTLED_WITHIN_S):
             await self._until(gaps, ASK_S)
         elif last:

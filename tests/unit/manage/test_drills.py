@@ -156,8 +156,9 @@ def test_run_is_refused_before_anything_is_done(monkeypatch: pytest.MonkeyPatch,
     ):
         result = call(monkeypatch, document, code, "run", *words, "--state-dir", str(state))
         assert isinstance(result.exception, CliError) and result.exception.exit_code == exit_code
-    for words in (("no-such",), ("kill-worker", "--for", "1h")):
-        assert call(monkeypatch, status(), Exit.OK, "run", *words).exit_code == Exit.USAGE
+    mistakes: tuple[tuple[str, ...], ...] = (("no-such",), ("kill-worker", "--for", "1h"))
+    for mistake in mistakes:
+        assert call(monkeypatch, status(), Exit.OK, "run", *mistake).exit_code == Exit.USAGE
 
 
 def test_two_drills_do_not_run_at_once(monkeypatch: pytest.MonkeyPatch, state: Path) -> None:
@@ -293,7 +294,7 @@ def test_a_killed_guard_leaves_nothing_frozen(sleeper: subprocess.Popen[bytes]) 
 
 def test_a_fault_that_cannot_begin_says_why(tmp_path: Path) -> None:
     fault = Guarded("filled", 1.0, "", "", directory=tmp_path / "none")
-    with pytest.raises(CliError, match="cannot begin the fault: .*No such file"):
+    with pytest.raises(CliError, match=r"cannot begin the fault: .*No such file"):
         fault.begin()
     assert fault.over()
 
