@@ -303,8 +303,15 @@ SMALL_DISK = """
 import os, subprocess, sys
 from pathlib import Path
 from manage.drill_faults import Guarded
+from pipeline_orchestrator.flow.spool import Spool
+from pipeline_orchestrator.ingestion.journal import Journal
 directory = Path(sys.argv[1])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(directory)], check=True)
+"""
+
+FILLED = (
+    SMALL_DISK
+    + """
 fault = Guarded("filled", 600, "", "", directory=directory)
 fault.begin()
 try:
@@ -314,16 +321,46 @@ except OSError as error:
 fault.end()
 print((directory / "line").write_bytes(b"x" * 8192), sorted(os.listdir(directory)))
 """
+)
 
 
-def test_a_full_disk_has_room_again_and_no_file_is_left(tmp_path: Path) -> None:
+SPOOLED = (
+    SMALL_DISK
+    + """
+spool = Spool(directory / "0", 0)
+journal = Journal(spool)
+journal.open()
+lines = b"x\\r\\n" * 1000
+spool.append(1, lines, 1000, 1)
+fault = Guarded("filled", 600, "", "", directory=directory / "0")
+fault.begin()
+while spool.append(1, lines, 1000, 1) is not None:
+    pass
+journal._refuse(1000)
+print(journal.full, journal.resume())
+fault.end()
+print(journal.resume(), journal.full)
+journal.close()
+"""
+)
+
+
+def on_a_small_disk(program: str, directory: Path) -> list[str]:
     alone = ["unshare", "--mount", "--map-root-user"]
     if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode:
         pytest.skip("this machine allows no mount of one's own")
-    done = subprocess.run(
-        [*alone, sys.executable, "-c", SMALL_DISK, str(tmp_path)], capture_output=True, text=True, check=False
-    )
-    assert done.stdout.splitlines() == ["No space left on device", "8192 ['line']"], done.stderr
+    words = [*alone, sys.executable, "-c", program, str(directory)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_full_disk_has_room_again_and_no_file_is_left(tmp_path: Path) -> None:
+    assert on_a_small_disk(FILLED, tmp_path) == ["No space left on device", "8192 ['line']"]
+
+
+def test_a_spool_takes_lines_again_when_its_full_disk_has_room(tmp_path: Path) -> None:
+    assert on_a_small_disk(SPOOLED, tmp_path) == ["True False", "True False"]
 
 
 def test_the_ballast_takes_what_is_left_and_other_errors_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
