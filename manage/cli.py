@@ -30,6 +30,9 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "audit": ("manage.commands.audit:audit", "Compare spool, Kafka, ClickHouse and Redis; name what is missing."),
         "symbol": ("manage.commands.symbol:symbol", "What is known of one symbol: fundamentals, book, gaps, news."),
     },
+    "Rehearse": {
+        "drill": ("manage.commands.drill:drill", "Kill, freeze, slow, fill: a fault on purpose, with a verdict."),
+    },
     "Mend": {
         "dlq": ("manage.commands.dlq:dlq", "What could not be used: list, show, replay."),
     },

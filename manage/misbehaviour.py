@@ -30,6 +30,12 @@ def send(terminal: Terminal, text: str, host: str, port: int) -> None:
             str(error), exit_code=Exit.USAGE, code="usage", next_step="manage_pipeline.py simulate --help-faults"
         ) from error
     line = str(fault)
+    ask(host, port, line)
+    terminal.answer({"fault": line, "simulator": f"{host}:{port}"}, lambda: f"{host}:{port}: {line}")
+
+
+def ask(host: str, port: int, line: str) -> None:
+    """Send a fault in its text form, wait until the simulator has taken it. Raises CliError."""
     answer = _ask(host, port, line)
     if answer.startswith("E,"):
         raise CliError(
@@ -37,7 +43,6 @@ def send(terminal: Terminal, text: str, host: str, port: int) -> None:
             code="refused",
             next_step="manage_pipeline.py simulate --help-faults",
         )
-    terminal.answer({"fault": line, "simulator": f"{host}:{port}"}, lambda: f"{host}:{port}: {line}")
 
 
 def _ask(host: str, port: int, line: str) -> str:

@@ -99,6 +99,12 @@ def status(settings: Settings) -> Status:
     }
 
 
+def group_record(settings: Settings) -> Status:
+    """What the living group wrote last: "pid", and per service "state", "pid", "address"; {} where none lives."""
+    directory = services_directory(settings)
+    return _record(directory) if _held(directory) else {}
+
+
 def _one(name: str, address: tuple[str, int], live: Status | None, answer: float | str) -> Status:
     host, port = address
     reached = isinstance(answer, float)

@@ -55,6 +55,7 @@ class Report:
     explained: list[Explained] = field(default_factory=list)
     compared: dict[str, int] = field(default_factory=dict)
     left_out: int = 0
+    in_flight: int = 0  # lines and records that no stage had called durable yet: not judged
     unjudged: list[str] = field(default_factory=list)  # partitions whose table storage itself is not certain of
 
     def add(self, findings: Iterable[Finding]) -> None:
@@ -80,6 +81,7 @@ class Report:
         return {
             "verdict": "damaged" if not self.whole else "not_judged" if self.unjudged else "whole",
             "not_judged": list(self.unjudged),
+            "in_flight": self.in_flight,
             "compared": dict(self.compared),
             "findings": [finding.document() for finding in self.findings],
             "findings_left_out": self.left_out,

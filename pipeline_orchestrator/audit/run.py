@@ -90,6 +90,7 @@ class Audit:
         report.add(one.findings(station))
         report.unjudged += [f"{topic}/{partition}" for partition in one.unjudged()]
         self.orders |= {(spec.table, partition): order for partition, order in one.orders().items()}
+        report.in_flight += one.in_flight
         report.explain(station, "rows", one.in_flight, "in flight: behind the mark that storage had sealed at the cut")
         report.explain(station, "rows", one.refused, "refused by ClickHouse: dead letters, see market.dlq")
         report.explain(station, "rows", one.superseded, "replaced by a newer revision of the same bar")
@@ -122,6 +123,7 @@ class Audit:
             report.explain("spool", removed, None, "removed after acknowledgement by spool.keep or the quota")
         for place in spools.damaged:
             report.explain("spool", place, None, "does not verify; what it held is listed where it is missing")
+        report.in_flight += spools.in_flight
         report.explain("spool", "lines", spools.in_flight, "in flight: not acknowledged by Kafka yet")
         report.add([finding for hole in spools.holes if (finding := await self._hole(hole)) is not None])
         table = TableStation(self.store, TABLES[EVENTS])

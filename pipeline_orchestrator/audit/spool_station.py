@@ -109,12 +109,13 @@ class SpoolStation:
             sent = (table[:, EPOCH] < cursor.epoch) | (
                 (table[:, EPOCH] == cursor.epoch) & (table[:, SEQ] < cursor.next_seq)
             )
-        self.in_flight += int(table[~sent, COUNT].sum())
-        wanted = sent
+        inside = np.ones(len(table), dtype=np.bool_)
         if self.window.begin_us is not None:
-            wanted = wanted & (table[:, RECV_US] >= self.window.begin_us)
+            inside &= table[:, RECV_US] >= self.window.begin_us
         if self.window.end_us is not None:
-            wanted = wanted & (table[:, RECV_US] <= self.window.end_us)
+            inside &= table[:, RECV_US] <= self.window.end_us
+        self.in_flight += int(table[inside & ~sent, COUNT].sum())
+        wanted = inside & sent
         self.held += int(table[wanted, COUNT].sum())
         for epoch in np.unique(table[wanted, EPOCH]).tolist():
             mine = table[wanted & (table[:, EPOCH] == epoch)]

@@ -62,8 +62,9 @@ class TopicAudit:
         self.counted += plan.counted
         self.repeats += plan.repeats
         sealed = self._sealed(batch, plan)
-        self.in_flight += int(np.count_nonzero(plan.keep & ~sealed))
-        wanted = plan.keep & sealed & self._in_window(batch)
+        inside = plan.keep & self._in_window(batch)
+        self.in_flight += int(np.count_nonzero(inside & ~sealed))
+        wanted = inside & sealed
         if not wanted.any():
             return
         keys = row_keys(plan.partitions, batch.offsets)

@@ -163,8 +163,14 @@ class Spool:
         return self.keeper.used_bytes()
 
     def room_bytes(self) -> int:
-        """Bytes that lines may still use."""
-        return max(0, self.quota_bytes - self._reserve() - self.used_bytes())
+        """Bytes that lines may still use: of the quota, and of the disk where that has less."""
+        disk = os.statvfs(self.directory)
+        return max(0, min(self.quota_bytes - self._reserve() - self.used_bytes(), disk.f_bavail * disk.f_frsize))
+
+    def most_bytes(self) -> int:
+        """What it could ever use: the quota, or the whole disk where that is smaller."""
+        disk = os.statvfs(self.directory)
+        return min(self.quota_bytes, disk.f_blocks * disk.f_frsize)
 
     def check(self, number: int, path: Path) -> Checked:
         """Verify an older segment before it is read; what is damaged is cut, kept as `.bad` and noted."""

@@ -40,7 +40,9 @@ from pipeline_orchestrator.record import EventId, Mark
 
 CONNECTIONS = ("level1", "level2")
 REPLAYS_KNOWN = 10_000  # replayed lines that the spool remembers, until the tables hold them; then no more are taken
-RESUME_SHARE = 20  # lines are taken again once a 20th of the quota was freed since the first was refused
+RESUME_SHARE = (
+    20  # lines are taken again once a 20th of the quota (or smaller disk) was freed since the first was refused
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,9 @@ class Journal:
 
     def resume(self) -> bool:
         """End a refusal once enough was freed since it began; True where it ended now."""
-        if not self.full or self.spool.room_bytes() - self._room_when_full < self.spool.quota_bytes // RESUME_SHARE:
+        if not self.full:
+            return False
+        if self.spool.room_bytes() - self._room_when_full < self.spool.most_bytes() // RESUME_SHARE:
             return False
         self.full = False
         return True
