@@ -42,8 +42,8 @@ def _later(row: str, title: str, note: str) -> Row:
 
 
 ROWS: tuple[Row, ...] = (
-    Row("F01", "feed reader killed", (f"{PROCESSES}test_f01",), 5, note="no sweep over system calls yet"),
-    Row("F02", "processor killed", (f"{PROCESSES}test_f02",), 5, note="no sweep over system calls yet"),
+    Row("F01", "feed reader killed", (f"{PROCESSES}test_f01", f"{SWEEPS}test_f01"), 5),
+    Row("F02", "processor killed", (f"{PROCESSES}test_f02", f"{SWEEPS}test_f02"), 5),
     Row(
         "F03", "writer killed, store killed",
         (f"{PROCESSES}test_f03", "tests/faults/test_storage_killed.py", f"{SWEEPS}test_f03"), 5,
@@ -77,7 +77,7 @@ ROWS: tuple[Row, ...] = (
     Row("F15", "cache in trouble", (f"{CACHE}test_f15",), 10, note="neither maxmemory nor a wrong type"),
     Row("F16", "feed ends, resets, refuses", (f"{FEED}test_f16",), 5, note="neither RST nor failing name resolution"),
     Row("F17", "feed half-open", (f"{FEED}test_f17",), 10, note="not on a quiet market, no SIGSTOP"),
-    _later("F18", "feed drips, endless line", "covered by tests/unit/ingestion/test_feed_client.py only"),
+    Row("F18", "feed drips, endless line", (f"{LINES}test_f18",), note="no endless line in a pipeline"),
     Row("F19", "garbage on the feed's port", (f"{LINES}test_f19",),
         note="random bytes, bad UTF-8 and 10^5 fields: tests/fuzz only"),
     Row("F20", "lines in pieces", (f"{FEED}test_f20",)),
@@ -90,7 +90,7 @@ ROWS: tuple[Row, ...] = (
         note="the feed's clock only; the host's needs libfaketime, which is not installed",
     ),
     _later("F23", "schema evolution", "no second schema version exists"),
-    _later("F24", "poison record", "tests/e2e/test_dead_letters.py, not yet run as a row"),
+    Row("F24", "poison record", ("tests/e2e/test_dead_letters.py",)),
     _later("F25", "disk full for spool, snapshots, logs", "needs mounts of its own"),
     Row(
         "F26", "out of descriptors",

@@ -1,4 +1,4 @@
-"""The feed sends what it should not: garbage, repeats, another order, a wrong clock. F19, F21, F22."""
+"""The feed sends what it should not: drips, garbage, repeats, another order, a wrong clock. F18, F19, F21, F22."""
 
 from __future__ import annotations
 
@@ -68,6 +68,22 @@ def test_f22_a_feed_whose_clock_jumps_an_hour_is_said_and_changes_no_row(make_st
         stand.pipeline.wait("the alarm ends", lambda: not alarmed(stand))
     assert stand.component("ingestion/0")["restarts"] == 0
     assert not stand.pipeline.sql(CAUSES)
+    check(stand)
+
+
+def test_f18_a_feed_that_drips_is_left_for_a_new_connection(make_stand: Make) -> None:
+    """A byte a second: bytes come and no line does."""
+    stand = make_stand("F18")
+    for _ in range(2):
+        marks = len(stand.log_lines())
+        stand.inject(
+            "1 byte/s",
+            lambda: stand.simulator.misbehave("slow,port=streams,bytes_per_second=1,duration=0"),
+            lambda marks=marks: any("no feed at" in line for line in stand.logged("cause=", marks)),  # type: ignore[misc]
+            heal=lambda: stand.simulator.misbehave("end"),
+        )
+    assert stand.component("ingestion/0")["restarts"] == 0
+    assert stand.pipeline.sql("SELECT count() FROM {db}.gaps_latest") != [["0"]]
     check(stand)
 
 
