@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -62,6 +63,14 @@ class Simulator:
             self._process = subprocess.Popen(
                 command, cwd=PROJECT_ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
+
+    def misbehave(self, fault: str) -> None:
+        """Do a fault of fault_kinds.py, e.g. `duplicate,share=0.2`. Fails where the simulator refuses it."""
+        with socket.create_connection(("127.0.0.1", self.admin), timeout=30) as admin, admin.makefile("rwb") as lines:
+            lines.write(f"S,SIMULATE FEED,{fault}\r\n".encode())
+            lines.flush()
+            answer = next(line for line in lines if line.startswith((b"E,", b"S,SIMULATE FEED")))
+        assert not answer.startswith(b"E,"), answer
 
     def stop(self) -> None:
         if self._process is None:
@@ -162,10 +171,10 @@ class Pipeline:
             return 0
 
     def gap_intervals(self) -> list[tuple[str, str, int | None, int | None]]:
-        """Ended gaps of symbols: symbol, port, from and to in microseconds UTC (None = not known)."""
+        """Gaps of symbols: symbol, port, from and to in microseconds UTC (None = not known, or open still)."""
         rows = self.sql(
             "SELECT symbol, port, toUnixTimestamp64Micro(from_time), toUnixTimestamp64Micro(to_time) "
-            "FROM {db}.gaps_latest WHERE symbol IS NOT NULL AND state != 'open'"
+            "FROM {db}.gaps_latest WHERE symbol IS NOT NULL"
         )
         return [(name, port, _number(begin), _number(end)) for name, port, begin, end in rows]
 

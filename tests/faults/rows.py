@@ -14,6 +14,11 @@ SUPERVISED = "tests/faults/test_processes_die.py::"
 SERVICES = "tests/faults/test_rows_services.py::"
 SWEEPS = "tests/faults/test_rows_sweeps.py::"
 FEED = "tests/faults/test_rows_feed.py::"
+LINES = "tests/faults/test_rows_lines.py::"
+KAFKA = "tests/faults/test_rows_kafka.py::"
+CACHE = "tests/faults/test_rows_cache.py::"
+STATE = "tests/faults/test_rows_state.py::"
+SIGNALS = "tests/faults/test_rows_signals.py::"
 
 Why = Literal["", "not built yet", "cannot run here"]
 
@@ -38,8 +43,8 @@ def _later(row: str, title: str, note: str) -> Row:
 
 
 ROWS: tuple[Row, ...] = (
-    Row("F01", "feed reader killed", (f"{PROCESSES}test_f01",), 5, note="no sweep over system calls yet"),
-    Row("F02", "processor killed", (f"{PROCESSES}test_f02",), 5, note="no sweep over system calls yet"),
+    Row("F01", "feed reader killed", (f"{PROCESSES}test_f01", f"{SWEEPS}test_f01"), 5),
+    Row("F02", "processor killed", (f"{PROCESSES}test_f02", f"{SWEEPS}test_f02"), 5),
     Row(
         "F03", "writer killed, store killed",
         (f"{PROCESSES}test_f03", "tests/faults/test_storage_killed.py", f"{SWEEPS}test_f03"), 5,
@@ -52,9 +57,9 @@ ROWS: tuple[Row, ...] = (
         10, note="no stand-in of a service manager yet",
     ),
     Row("F06", "everything killed, and again 1 s into recovery", (f"{PROCESSES}test_f06",), 15),
-    _later("F07", "broker stopped or killed", "away, found again and served: seen, without a whole verdict yet"),
-    _later("F08", "broker away beyond the spool's quota", "needs a quota small enough to be reached in a test"),
-    _later("F09", "broker hangs", "hangs were served again; without a whole verdict yet"),
+    Row("F07", "broker stopped or killed", (f"{KAFKA}test_f07",), 15, note="away for FAULT_SECONDS, not 60 s"),
+    _later("F08", "broker away beyond the spool's quota", "a run failed: librdkafka aborted a worker, broker away"),
+    Row("F09", "broker hangs", (f"{KAFKA}test_f09",), 15, note="SIGSTOP only, no proxy"),
     Row("F10", "store down, refusing, reset after the body",
         (
             f"{SERVICES}test_f10",
@@ -64,20 +69,36 @@ ROWS: tuple[Row, ...] = (
     _later("F11", "store slow", "no run to the end yet"),
     _later("F12", "store's disk full", "needs a mount of its own"),
     _later("F13", "data directory read-only", "needs a mount of its own"),
-    _later("F14", "data directory locked by another", "only in tests/unit/services/test_embedded_clickhouse.py"),
-    _later("F15", "cache in trouble", "no run to the end yet"),
+    Row(
+        "F14", "data directory locked by another",
+        ("tests/unit/services/test_embedded_clickhouse.py::"
+         "test_a_second_owner_of_the_directory_names_the_first_and_exits_75",),
+        note="the embedded engine alone, without a pipeline",
+    ),
+    Row("F15", "cache in trouble", (f"{CACHE}test_f15",), 10, note="neither maxmemory nor a wrong type"),
     Row("F16", "feed ends, resets, refuses", (f"{FEED}test_f16",), 5, note="neither RST nor failing name resolution"),
     Row("F17", "feed half-open", (f"{FEED}test_f17",), 10, note="not on a quiet market, no SIGSTOP"),
-    _later("F18", "feed drips, endless line", "covered by tests/unit/ingestion/test_feed_client.py only"),
-    _later("F19", "garbage on the feed's port", "covered by tests/fuzz and tests/unit/ingestion only"),
+    Row("F18", "feed drips, endless line", (f"{LINES}test_f18",), note="no endless line in a pipeline"),
+    Row("F19", "garbage on the feed's port", (f"{LINES}test_f19",),
+        note="random bytes, bad UTF-8 and 10^5 fields: tests/fuzz only"),
     Row("F20", "lines in pieces", (f"{FEED}test_f20",)),
-    _later("F21", "duplicates and reordering", "the simulator cannot do them yet"),
-    _later("F22", "clocks", "libfaketime is not installed; the simulator's clock cannot jump yet"),
+    Row(
+        "F21", "duplicates and reordering", (f"{LINES}test_f21",),
+        note="stored as sent; no row is flagged as a repeat, no total is corrected",
+    ),
+    Row(
+        "F22", "clocks", (f"{LINES}test_f22",),
+        note="the feed's clock only; the host's needs libfaketime, which is not installed",
+    ),
     _later("F23", "schema evolution", "no second schema version exists"),
-    _later("F24", "poison record", "no end-to-end test yet"),
+    Row("F24", "poison record", ("tests/e2e/test_dead_letters.py",)),
     _later("F25", "disk full for spool, snapshots, logs", "needs mounts of its own"),
-    _later("F26", "out of descriptors", "covered by tests/faults/test_processes_die.py for the supervisor only"),
-    _later("F27", "signals under load", "no run to the end yet"),
+    Row(
+        "F26", "out of descriptors",
+        (f"{SUPERVISED}test_without_descriptors_nothing_is_started_and_nothing_is_lost",),
+        note="of the supervisor, with components of the tests; no limit of a worker, none of processes or threads",
+    ),
+    Row("F27", "signals under load", (f"{SIGNALS}test_f27",), 30, note="SIGHUP: there is no reload"),
     Row(
         "F28", "frozen and busy workers",
         (
@@ -86,7 +107,10 @@ ROWS: tuple[Row, ...] = (
         ),
         15, note="with components of the tests, not with a whole pipeline",
     ),
-    _later("F29", "resumed zombie", "no run to the end yet"),
+    Row(
+        "F29", "resumed zombie", (f"{SIGNALS}test_f29",),
+        note="a replaced worker is dead before its successor starts, so there is no zombie to fence",
+    ),
     _later("F30", "bad network to each service", "no run to the end yet"),
     Row(
         "F31", "two starts at once",
@@ -101,9 +125,18 @@ ROWS: tuple[Row, ...] = (
             "tests/unit/supervisor/test_identity.py::test_a_recycled_number_is_never_touched",
         ),
     ),
-    _later("F33", "bad settings", "covered by tests/unit/config only; reload does not exist"),
-    _later("F34", "damaged state files", "covered by tests/unit/flow, storage and processing only"),
-    _later("F35", "growth of logs", "covered by tests/unit/telemetry/test_logs.py only"),
+    Row("F33", "bad settings", ("tests/unit/config/test_settings.py",), note="reading them; there is no reload"),
+    Row(
+        "F34", "damaged state files",
+        (f"{STATE}test_f34", "tests/unit/flow/test_spool.py", "tests/unit/storage/test_ledger_file.py",
+         "tests/unit/processing/test_snapshot_damage.py"),
+        note="damaged segments of the spool without a pipeline; no older version",
+    ),
+    Row(
+        "F35", "growth of logs",
+        ("tests/unit/telemetry/test_logs.py", "tests/unit/telemetry/test_log_file.py"),
+        note="the writer alone; no error per message for minutes in a pipeline",
+    ),
     _later("F36", "memory pressure", "needs a memory cgroup of its own"),
     _later("F37", "backup during load", "there is no backup"),
     _later("F38", "upgrade and downgrade", "there is no second version"),

@@ -1,4 +1,4 @@
-"""A worker killed at a system call of its own: between any two steps by which it makes things durable (F03).
+"""A worker killed at a system call of its own: between any two steps by which it makes things durable (F01, F02, F03).
 
 strace stops the worker at the k-th write, fsync or rename after it was attached and kills it there. FAULT_STEPS: how
 many values of k for each call; they grow by half, so that late calls are met too.
@@ -54,6 +54,22 @@ def kill_at(stand: Stand, victim: str, call: str, k: int) -> None:
     (line, *_) = [line for line in stand.logged("component_exited", marks) if f"id={victim}" in line]
     assert "SIGKILL" in line, line
     stand.pipeline.wait(f"{victim} again", lambda: stand.pid(victim) not in {0, pid} and stand.ready(victim))
+
+
+def test_f01_a_reader_killed_between_two_steps_loses_nothing_that_it_spooled(make_stand: Make) -> None:
+    stand = make_stand("F01")
+    for call in CALLS:
+        for k in steps():
+            kill_at(stand, "ingestion/0", call, k)
+    check(stand)
+
+
+def test_f02_a_processor_killed_between_two_steps_loses_and_doubles_nothing(make_stand: Make) -> None:
+    stand = make_stand("F02", extra={"PIPELINE_PROCESSING__SNAPSHOT_SECONDS": "2"})
+    for call in CALLS:
+        for k in steps():
+            kill_at(stand, "processing/0", call, k)
+    check(stand)
 
 
 def test_f03_a_writer_killed_between_two_steps_loses_and_doubles_nothing(make_stand: Make) -> None:
