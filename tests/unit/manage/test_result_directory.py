@@ -12,6 +12,7 @@ from config.sections import Settings
 from manage import cli
 from manage.result_directory import result_directory
 from pipeline_orchestrator import offline
+from pipeline_orchestrator.ingestion import spool_export
 from pipeline_orchestrator.offline import Summary
 
 OWNED = ("a", "b")
@@ -70,6 +71,7 @@ def test_replay_refuses_the_files_of_an_earlier_run_and_replaces_them_when_told(
         return code, capfd.readouterr().out
 
     monkeypatch.setattr(offline, "replay_spool", replay_spool)
+    monkeypatch.setattr(spool_export, "lacking", lambda _: [])  # the spool here is empty
     spool, out = tmp_path / "spool", tmp_path / "out"
     spool.mkdir()
     assert replay("--bars")[0] == 0
