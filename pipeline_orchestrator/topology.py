@@ -184,7 +184,8 @@ def build_ingestion(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
         waiting=source.waiting,
         dependencies=w.dependencies,
     )
-    backfill = Backfill(w.settings, w.instance, reader.journal, w.events_sealed)
+    moving = reader.moves.waiting
+    backfill = Backfill(w.settings, w.instance, reader.journal, w.events_sealed, waits=moving.__contains__)
     parts = Parts(
         [
             Part("reader", reader.run),

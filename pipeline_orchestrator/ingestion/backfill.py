@@ -48,13 +48,23 @@ class WaitError(PipelineError):
 
 
 class Backfill:
-    """One instance's side: its symbols, and the gaps that it wrote. `sealed` = up to where `events` holds its lines."""
+    """One instance's side: its symbols, and the gaps that it wrote. `sealed` = up to where `events` holds its lines.
+
+    `waits` = whether a symbol still waits for the instance that had it: what that one brought may not be stored yet.
+    """
 
     def __init__(
-        self, settings: Settings, instance: int, journal: Journal, sealed: Sealed, tables: BackfillTables | None = None
+        self,
+        settings: Settings,
+        instance: int,
+        journal: Journal,
+        sealed: Sealed,
+        tables: BackfillTables | None = None,
+        *,
+        waits: Callable[[str], bool] = lambda symbol: False,
     ) -> None:
         self._feed, self._split, self._instance = settings.iqfeed, settings.ingestion, instance
-        self._journal, self._sealed = journal, sealed
+        self._journal, self._sealed, self._waits = journal, sealed, waits
         self._tables = tables or BackfillTables(settings.clickhouse)
         rate = self._feed.backfill_requests_per_second
         self._bucket = CreditBucket(per_second=rate, capacity=max(1.0, rate))
@@ -113,10 +123,10 @@ class Backfill:
         self._waiting = len(mine)
         now = self._journal.recv_ns() // 1000
         ready = self._due(ctx, mine, self._journal.clock_us("level1", now))
-        if ready:
-            await self._step(ctx, ready)
         whole = [gap for gap in mine if gap.symbol is None and gap.connection == "level1"]
         await self._settle_for_all(ctx, [gap.gap_id for gap in whole if gap.recv_us <= now - ALL_AFTER_US])
+        if ready:
+            await self._step(ctx, ready)
         return bool(ready)
 
     def _is_mine(self, gap: Gap) -> bool:
@@ -139,7 +149,7 @@ class Backfill:
             if gap.begun.time_us is None or gap.ended.time_us is None:
                 self._settle(ctx, gap, "unresolved", {"rows": 0, "why": NOT_KNOWN})
                 continue
-            if clock_us is None:
+            if clock_us is None or self._waits(gap.symbol):
                 continue
             job = self._jobs.setdefault(gap.key, Job(gap))
             if job.too_old(clock_us):

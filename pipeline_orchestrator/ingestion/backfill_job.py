@@ -101,13 +101,18 @@ class Result:
         `not told` = it could not be followed from end to end; then history alone says that nothing else was traded.
         """
         hole = missing_volume(self.spans, before, after) if self.told else 0
-        followed = self.told and before is not None and after is not None
+        followed = self.told and before is not None and after is not None and not _fell(before, after)
         detail: dict[str, Any] = {"rows": self.refilled, "volume": "whole" if followed else "not told"}
         if hole:
             detail |= {"volume": hole, "why": f"trades of {hole} in volume are missing in history too"}
         if self.unreadable:
             detail["why"] = f"{self.unreadable} lines of history cannot be read"
         return ("unresolved" if "why" in detail else "filled"), detail
+
+
+def _fell(before: Point, after: Point) -> bool:
+    """The day's volume is lower behind the gap: a correction, or another feed; it proves nothing."""
+    return before.trading_date == after.trading_date and after.volume < before.volume
 
 
 def in_session(clock_us: int) -> bool:

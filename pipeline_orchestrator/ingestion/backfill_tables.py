@@ -50,7 +50,7 @@ class Gap:
 _MICRO = "toUnixTimestamp64Micro"
 _GAP = (
     "SELECT gap_id, symbol, port, cause, state, {micro}(from_time), from_epoch, from_seq, {micro}(to_time), to_epoch,"
-    " to_seq, {micro}(recv_time), detail FROM {table} WHERE port IN ('level1', 'level2') AND gap_id IN"
+    " to_seq, {micro}(recv_time) AS recv_us, detail FROM {table} WHERE port IN ('level1', 'level2') AND gap_id IN"
     " (SELECT gap_id FROM {table} WHERE {which})"
     " ORDER BY gap_id, symbol, revision DESC, src_epoch DESC, src_seq DESC LIMIT 1 BY gap_id, symbol"
 )
@@ -65,19 +65,19 @@ class BackfillTables:
 
     def closed(self) -> list[Gap] | None:
         """Every row of a connection's gap that is closed and not settled, in order of receipt."""
-        rows = self._ask_gaps("state = 'closed' AND port IN ('level1', 'level2')")
-        if rows is None:
-            return None
-        return sorted((gap for gap in rows if gap.state == "closed"), key=lambda gap: gap.recv_us)[:GAPS_AT_ONCE]
+        newest = self._newest("state = 'closed' AND port IN ('level1', 'level2')")
+        rows = self._question(
+            f"SELECT * FROM ({newest}) WHERE state = 'closed' ORDER BY recv_us, gap_id LIMIT {GAPS_AT_ONCE}"
+        )
+        return None if rows is None else [_gap(row) for row in rows]
 
     def rows_of(self, gap_id: str) -> list[Gap] | None:
         """The newest row of a gap for all, and for each of its symbols."""
-        return self._ask_gaps("gap_id = {gap_id:String}", gap_id=gap_id)
-
-    def _ask_gaps(self, which: str, **parameters: str) -> list[Gap] | None:
-        sql = _GAP.replace("{micro}", _MICRO).replace("{table}", self._gaps).replace("{which}", which)
-        rows = self._question(sql, **parameters)
+        rows = self._question(self._newest("gap_id = {gap_id:String}"), gap_id=gap_id)
         return None if rows is None else [_gap(row) for row in rows]
+
+    def _newest(self, which: str) -> str:
+        return _GAP.replace("{micro}", _MICRO).replace("{table}", self._gaps).replace("{which}", which)
 
     def trades(self, symbol: str, begin_us: int, end_us: int) -> list[KnownTrade] | None:
         """Trades with a time in [begin, end), live or from history, and those that a correction inserted."""

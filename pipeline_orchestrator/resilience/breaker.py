@@ -114,6 +114,11 @@ class Breaker:
         if self.state is BreakerState.CLOSED:
             self._ended.append((self._clock.monotonic_ns(), False))
 
+    def proved(self) -> None:
+        """Something that needs the dependency was done past the breaker: it works, unless a probe is under way."""
+        if self.state is BreakerState.OPEN and self._probe is None:
+            self._move(BreakerState.CLOSED, "")
+
     def failed(self, call: Call | None, reason: str) -> None:
         """The call failed or was slow; None = seen otherwise, such as by a question whether the dependency is there."""
         if call is not None and call is self._probe:

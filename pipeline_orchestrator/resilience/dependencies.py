@@ -47,7 +47,7 @@ class Dependency:
         self._clock, self._silent_ns = clock, -int(SILENCE_SECONDS * 1e9)
 
     def silent(self, reason: str) -> None:
-        """It did not answer when it was asked whether it is there, while a write to it is under way."""
+        """It was seen failing beside the calls: a lost read, a question during a write that was not answered."""
         now = self._clock.monotonic_ns()
         if now - self._silent_ns >= SILENCE_SECONDS * 1e9:
             self._silent_ns = now
@@ -75,9 +75,9 @@ class Dependencies:
         self.of(name).breaker.answered()
 
     def blame(self, error: PipelineError) -> None:
-        """An error that did not come out of `until_done` counts for the dependency that it names."""
+        """An error that did not come out of `until_done` counts for the dependency it names, of several stages once."""
         if error.dependency:
-            self.of(error.dependency).breaker.failed(None, str(error))
+            self.of(error.dependency).silent(str(error))
 
     async def until_done(
         self,
@@ -117,14 +117,18 @@ class Dependencies:
                     self.blame(error)
                     dependency = self.of(error.dependency or name)
                 trouble(error)
-                wait = getattr(error, "retry_after", None) or backoff.next_delay()
-                if not await self._may_repeat(dependency, wait, pause):
+                after = getattr(error, "retry_after", None)
+                wait = after or backoff.next_delay()
+                paced = error.dependency == dependency.name and after is None
+                if not await self._may_repeat(dependency, wait, pause, paced=paced):
                     return False
             except BaseException:
                 dependency.breaker.cancelled(call)
                 raise
             else:
                 dependency.breaker.succeeded(call, timed=timed)
+                if dependency.name != name:
+                    self.of(name).breaker.proved()
                 return True
 
     async def _admitted(
@@ -145,19 +149,21 @@ class Dependencies:
         return call
 
     async def _may_repeat(
-        self, dependency: Dependency, seconds: float, pause: Callable[[float], Awaitable[bool]]
+        self, dependency: Dependency, seconds: float, pause: Callable[[float], Awaitable[bool]], *, paced: bool
     ) -> bool:
-        """Wait out the delay and for the budget; an open breaker replaces both. False = give up."""
+        """Wait out the delay and for the budget. False = give up.
+
+        An open breaker replaces the budget, and the delay too where it was this failure's (`paced`): its probes have
+        their times. The failure of something else would be repeated at once by a probe that is due.
+        """
         until = self._clock.monotonic_ns() + int(seconds * 1e9)
-        while dependency.breaker.state is BreakerState.CLOSED:
+        while True:
+            is_open = dependency.breaker.state is not BreakerState.CLOSED
             left = (until - self._clock.monotonic_ns()) / 1e9
-            if left <= 0:
-                if dependency.budget.take():
-                    return True
-                left = dependency.budget.wait_seconds()
-            if not await pause(_piece(left)):
+            if (is_open and (paced or left <= 0)) or (left <= 0 and dependency.budget.take()):
+                return True
+            if not await pause(_piece(left if left > 0 else dependency.budget.wait_seconds())):
                 return False
-        return True
 
     # -- what is told ----------------------------------------------------------------------------------------------
 

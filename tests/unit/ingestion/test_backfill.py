@@ -205,6 +205,14 @@ async def test_volume_that_is_told_nowhere_is_said_to_be_unknown(tmp_path: Path)
         assert stand.said() == [("A", "filled", {"rows": 4, "volume": "not told"})]
 
 
+async def test_volume_that_fell_proves_nothing(tmp_path: Path) -> None:
+    tables = Tables(gap())
+    tables.points = (Point(DATE, 50_000), Point(DATE, 100))
+    async with standing(tmp_path, tables, b"{id},E,!NO_DATA!,,\r\n" + END) as (stand, _):
+        await stand.look()
+        assert stand.said() == [("A", "filled", {"rows": 0, "volume": "not told"})]
+
+
 async def test_no_trades_at_all_is_an_answer(tmp_path: Path) -> None:
     tables = Tables(gap())
     tables.points = (Point(DATE, 900), Point(DATE, 900))
@@ -338,6 +346,19 @@ async def test_other_instances_symbols_are_left_to_them(tmp_path: Path) -> None:
         stand.part = Backfill(stand.settings, 0, stand.journal, stand._sealed, tables)
         await stand.look()
         assert [symbol for symbol, _, _ in stand.said()] == ["B"]
+
+
+async def test_a_symbol_that_waits_for_the_instance_that_had_it_is_left_until_then(tmp_path: Path) -> None:
+    waiting, tables = {"A"}, Tables(gap("A"))
+    async with standing(tmp_path, tables) as (stand, _):
+        stand.part = Backfill(
+            stand.settings, 0, stand.journal, stand._sealed, tables, waits=lambda symbol: symbol in waiting
+        )
+        await stand.look()
+        assert stand.said() == []
+        waiting.clear()
+        await stand.look()
+        assert stand.said()
 
 
 def test_a_gap_is_asked_about_when_its_time_is_over_and_history_reaches_it() -> None:

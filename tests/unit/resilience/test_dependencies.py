@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from pipeline_orchestrator.component import Context
 from pipeline_orchestrator.errors import NotConnectedError, PermanentError, PipelineError, RetryableError
 from pipeline_orchestrator.resilience.breaker import BreakerState
 from pipeline_orchestrator.resilience.budget import CAPACITY, REFILL_SECONDS
-from pipeline_orchestrator.resilience.dependencies import BreakerOpenError, Dependencies, Reporting
+from pipeline_orchestrator.resilience.dependencies import SILENCE_SECONDS, BreakerOpenError, Dependencies, Reporting
 from tests.doubles.clock import FakeClock
 from tests.doubles.context import FakeContext
 
@@ -53,6 +54,12 @@ class Stand:
         await self.clock.sleep(seconds)
         return True
 
+    async def fails(self) -> None:
+        """Seen failing beside calls, at so many moments that the breaker opens."""
+        for _ in range(RULES.minimum_calls):
+            await self.clock.sleep(SILENCE_SECONDS)
+            self.all.blame(NotConnectedError("refused", dependency="redis"))
+
     async def run(self, work: Work | None = None, ask: Work | None = None) -> bool:
         return await self.all.until_done(
             "redis", work or self.write, trouble=self.troubles.append, pause=self.pause, ask=ask
@@ -90,8 +97,7 @@ async def test_of_many_who_wait_one_probes_and_all_are_done() -> None:
 
 async def test_who_comes_while_it_is_open_says_why_it_waits() -> None:
     stand = Stand(back_at=30.0)
-    for _ in range(3):
-        stand.all.blame(NotConnectedError("refused", dependency="redis"))
+    await stand.fails()
     assert await stand.run(ask=stand.ask)
     assert isinstance(stand.troubles[0], BreakerOpenError)
     assert str(stand.troubles[0]) == "breaker open: refused"
@@ -181,8 +187,7 @@ async def test_the_pause_may_end_it() -> None:
 async def test_state_reason_and_next_probe_are_told_as_gauges_and_changes_as_events(tmp_path: Path) -> None:
     stand, ctx = Stand(), FakeContext(tmp_path)
     stand.all.of("spool")
-    for _ in range(3):
-        stand.all.blame(NotConnectedError("refused", dependency="redis"))
+    await stand.fails()
     stand.all.tell(ctx)
     gauges = {name: value for name, value in ctx.gauges.items() if name.startswith("breaker")}
     assert gauges["breaker_state|dependency=redis"] == "open"
@@ -215,5 +220,40 @@ async def test_a_change_is_told_while_the_component_runs(tmp_path: Path) -> None
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         group.create_task(Reporting(Waiting(), stand.all).run(ctx))
         await ctx.became_ready.wait()
-        for _ in range(3):
-            stand.all.blame(NotConnectedError("refused", dependency="redis"))
+        await stand.fails()
+
+
+async def test_a_probe_that_fails_for_another_reason_is_not_repeated_at_once() -> None:
+    stand = Stand(back_at=5.0)
+    tried: list[float] = []
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+        stand.answer()
+        tried.append(stand.now)
+        if len(tried) < 20:
+            raise RetryableError("another pipeline writes here", retry_after=2.0)
+
+    assert await stand.run(work)
+    assert min(later - earlier for earlier, later in pairwise(tried)) >= 2.0
+
+
+async def test_work_that_ends_under_anothers_breaker_closes_its_own() -> None:
+    """Both went away together; the one came back first and its probe found the other one away."""
+    stand = Stand(back_at=5.0)
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+        stand.answer()
+        if stand.now < 60.0:
+            raise NotConnectedError("refused", dependency="clickhouse")
+
+    assert await stand.run(work)
+    assert [stand.all.of(name).breaker.state for name in ("redis", "clickhouse")] == [BreakerState.CLOSED] * 2
+
+
+async def test_a_loss_that_several_stages_see_is_one_failure() -> None:
+    stand = Stand()
+    for _ in range(RULES.minimum_calls + 4):
+        stand.all.blame(NotConnectedError("connection lost", dependency="kafka"))
+    assert stand.all.of("kafka").breaker.state is BreakerState.CLOSED
