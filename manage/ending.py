@@ -17,6 +17,7 @@ from manage.terminal import Terminal
 POLL_SECONDS = 0.1
 BIND_SECONDS = 5.0
 FORCED_SECONDS = 10.0
+EXIT_SECONDS = 3.0  # from letting its state directory go to the end of its process; a program that embeds it goes on
 TOLD_SECONDS = 3.0  # a start at its checks needs no longer to end; --force then kills it
 START_SECONDS = 25.0  # a daemon whose start was killed listens, or ends, within that
 LIMIT_AFTER_GRACE = 15.0
@@ -72,6 +73,8 @@ def stop_pipeline(
                     next_step=f"manage_pipeline.py stop --force{instance.state_argument(state)}",
                 )
             killed = _kill(state, watched)
+        if watched is not None:
+            watched.wait(EXIT_SECONDS)
     except KeyboardInterrupt:
         where = instance.state_argument(state)
         raise interrupted(
