@@ -154,9 +154,9 @@ class Run:
         owed = may_miss_lines(self.drill, self.worker)
         last: list[Report] = []
 
-        async def gaps() -> bool:
+        async def gaps() -> bool:  # their beginnings: one that only ends in this time is of an earlier loss
             rows = await self._store.query(
-                f"SELECT count() FROM {self._store.table('gaps_latest')} WHERE symbol IS NULL"
+                f"SELECT count() FROM {self._store.table('gaps')} WHERE symbol IS NULL AND revision = 0"
                 f" AND toUnixTimestamp64Micro(recv_time) >= {self.outcome.began_us}",
                 deadline=ASK_S,
             )
@@ -228,7 +228,7 @@ class Run:
             try:
                 if await holds():
                     return True
-            except NOW_AND_THEN as error:
+            except (*NOW_AND_THEN, OSError) as error:  # OSError: a file that the running pipeline took away meanwhile
                 self._not_back = str(error)
             except PermanentError as error:
                 raise CliError(f"cannot count: {error}", code="cannot_audit") from error

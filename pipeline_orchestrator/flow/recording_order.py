@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from pipeline_orchestrator.flow.recording import RecordingError, first_of, read_recording
-from pipeline_orchestrator.flow.spool_format import Frame, SegmentHeader, list_segments
+from pipeline_orchestrator.flow.spool_format import KEPT_SUFFIX, Frame, SegmentHeader, list_segments, read_segment
 
 ONE_BY_ONE = "replay them one by one, each into a directory of its own"
 
@@ -67,6 +67,8 @@ def _parts(name: Path, *, compare: bool) -> dict[int, _Part]:
     directory = name.is_dir()
     paths = [path for spool in spools_below(name) for path in list_segments(spool).values()] if directory else [name]
     for path in paths:
+        if directory and path.name.endswith(KEPT_SUFFIX) and not _unpacks(path):
+            continue  # `record` leaves it out too, and names what is missing
         header, _ = first_of(path)
         if header is None:
             if directory:
@@ -84,6 +86,14 @@ def _parts(name: Path, *, compare: bool) -> dict[int, _Part]:
             else:
                 _extend(part, item)
     return found
+
+
+def _unpacks(path: Path) -> bool:
+    try:
+        read_segment(path)
+    except ValueError:
+        return False
+    return True
 
 
 def _extend(part: _Part, frame: Frame) -> None:

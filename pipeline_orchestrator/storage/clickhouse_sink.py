@@ -136,7 +136,8 @@ class ClickHouseSink:
     async def start_positions(self, bounds: LogBounds) -> dict[int, int]:
         """Offset to read from, by partition. Raises ForeignLogError; asked again at each reopening of the source."""
         async with self._turn:
-            await self._count_late()
+            if self._job is None:  # it goes on from the intent that it knows; what came late is counted behind it
+                await self._count_late()
             ledger = adopt(self._ledger, self._file.siblings(), bounds.beginning)
             positions, starts = dict(ledger.positions), {}
             orders = await asyncio.to_thread(self._repairs.of, list(bounds.beginning))

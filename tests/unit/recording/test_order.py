@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 from click.testing import CliRunner
 
 from infrastructure.simulator.recording_file import missing
@@ -173,6 +174,24 @@ def test_a_damaged_spool_is_said_as_record_says_it(
     run(tmp_path / "recorded", tmp_path / "x.rec")
     for file in (tmp_path / "out").iterdir():
         assert file.read_bytes() == (tmp_path / "recorded" / file.name).read_bytes(), "what is there is there"
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_kept_segment_that_does_not_unpack_is_left_out_and_said(tmp_path: Path, share: float) -> None:
+    life(tmp_path, 0, 0, 25)
+    path = list_segments(tmp_path / "spool" / "0")[2]
+    data = bytearray(zstandard.compress(path.read_bytes()))
+    _flip(data, int(len(data) * share))
+    path.with_name(path.name + ".zst").write_bytes(data)
+    path.unlink()
+    words = ["--state-dir", str(tmp_path), "-o", str(tmp_path / "x.rec"), "--json"]
+    recorded = CliRunner().invoke(record, words, standalone_mode=False)
+    code, document, _ = run(tmp_path / "out", tmp_path / "spool")
+    assert code == recorded.return_value == 1
+    assert document["missing"] == json.loads(recorded.stdout)["missing"] != []
+    run(tmp_path / "recorded", tmp_path / "x.rec")
+    for file in (tmp_path / "out").iterdir():
+        assert file.read_bytes() == (tmp_path / "recorded" / file.name).read_bytes()
 
 
 def test_a_damaged_segment_is_said_and_an_unfinished_newest_one_is_whole(tmp_path: Path) -> None:
