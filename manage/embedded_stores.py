@@ -8,12 +8,18 @@ from typing import Any
 from manage.exits import CliError, Exit
 
 
-def embedded_stores(state: Path, stores: dict[str, Any]) -> dict[str, Any]:  # Any: sections of the settings
-    """Embedded stores have addresses of their own, which the running daemon tells."""
+def embedded_stores(state: Path, mode: str, stores: dict[str, Any]) -> dict[str, Any]:  # Any: sections of the settings
+    """Embedded stores have addresses of their own, which the running daemon tells; others stay as they are.
+
+    `mode`: that of the settings. A demo's stores are embedded whatever they say. Raises CliError(7) where they say
+    embedded and nothing runs.
+    """
     from manage.commands.status import look
 
     document, code, _ = look(state)
     if code is not Exit.OK:
+        if mode != "embedded":
+            return stores
         raise CliError(
             "the stores are embedded and their pipeline does not run",
             exit_code=Exit.NEEDS_RUNNING,
@@ -22,7 +28,8 @@ def embedded_stores(state: Path, stores: dict[str, Any]) -> dict[str, Any]:  # A
         )
     found = {}
     for service, section in stores.items():
-        address = str((document["infrastructure_status"].get(service) or {}).get("address") or "")
-        host, _, port = address.rpartition(":")
-        found[service] = section.model_copy(update={"host": host, "port": int(port)}) if port.isdigit() else section
+        told = document["infrastructure_status"].get(service) or {}
+        host, _, port = str(told.get("address") or "").rpartition(":")
+        own = port.isdigit() and "embedded" in (mode, told.get("mode"))
+        found[service] = section.model_copy(update={"host": host, "port": int(port)}) if own else section
     return found

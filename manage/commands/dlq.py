@@ -227,8 +227,7 @@ def _asked(state: Path, config: str, work: Callable[[LetterStore], Awaitable[T]]
 
     settings = load_settings(config, str(state)).settings
     stores: dict[str, Any] = {"clickhouse": settings.clickhouse}  # Any: sections of the settings
-    if settings.services.mode == "embedded":
-        stores = embedded_stores(state, stores)
+    stores = embedded_stores(state, settings.services.mode, stores)
     store = Store(stores["clickhouse"])
 
     async def run() -> T:

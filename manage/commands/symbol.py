@@ -43,9 +43,9 @@ def symbol(terminal: Terminal, state: Path, symbol: str, config: str, **_: Any) 
     except ValueError as error:
         raise click.UsageError(f"{symbol!r}: {error}") from None
     stores = {"clickhouse": settings.clickhouse, "redis": settings.redis}
-    if settings.services.mode == "embedded":
-        stores = embedded_stores(state, stores)
-    document = asyncio.run(_look(name, stores, settings.market.calendar)) | {"not_served": _not_served(name, state)}
+    stores = embedded_stores(state, settings.services.mode, stores)
+    refused = _not_served(name, state)
+    document = asyncio.run(_look(name, stores, settings.market.calendar, refused)) | {"not_served": refused}
     terminal.answer(document, lambda: symbol_text(document, terminal.style))
     return int(Exit.OK)
 
@@ -59,7 +59,9 @@ def _not_served(name: str, state: Path) -> list[dict[str, str]] | None:
     return None if refused is None else [row for row in refused["symbols"] if row["symbol"] == name]
 
 
-async def _look(name: str, stores: dict[str, Any], calendar: str) -> dict[str, Any]:  # Any: sections; JSON
+async def _look(
+    name: str, stores: dict[str, Any], calendar: str, refused: list[dict[str, str]] | None
+) -> dict[str, Any]:  # Any: sections; JSON
     from pipeline_orchestrator.errors import NotConnectedError, PermanentError, RetryableError, UncertainError
     from pipeline_orchestrator.market.calendar import calendar_named
     from pipeline_orchestrator.storage.clickhouse_store import Store
@@ -85,10 +87,12 @@ async def _look(name: str, stores: dict[str, Any], calendar: str) -> dict[str, A
     finally:
         await store.release()
     if found is None:
+        why = f"is not served ({refused[0]['reason']})" if refused else "was never seen"
+        add = "add it to `symbols` and start, or: manage_pipeline.py config show --origin"
         raise CliError(
-            f"{name} was never seen: no event of it is in {store.database}.events at {store.address}",
+            f"{name} {why}: no event of it is in {store.database}.events at {store.address}",
             code="never_seen",
-            evidence={"symbol": name, "address": store.address, "database": store.database},
-            next_step="add it to `symbols` and start, or: manage_pipeline.py config show --origin",
+            evidence={"symbol": name, "address": store.address, "database": store.database, "not_served": refused},
+            next_step="manage_pipeline.py status" if refused else add,
         )
     return {"schema_version": SCHEMA_VERSION, "generated_at": rfc3339(), **found}
