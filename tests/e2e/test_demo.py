@@ -30,7 +30,7 @@ def members(leader: int) -> list[psutil.Process]:
 
 
 def test_demo_ends_with_equal_counts_and_leaves_nothing(tmp_path: Path) -> None:
-    options = ("--duration", "3s", "--rate", "500", "--symbols", "5")
+    options = ("--duration", "15s", "--rate", "500", "--symbols", "5")  # time for a first trade on a busy machine
     with subprocess.Popen(
         command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(tmp_path)
     ) as demo:
