@@ -10,18 +10,24 @@ import pytest
 from pipeline_orchestrator.processing.process_events import ProcessEvents
 from pipeline_orchestrator.processing.snapshot_codec import decode_header, encode, pack
 from tests.doubles.clock import FakeClock
-from tests.unit.processing.streams import NIGHTS, random_log, run, settings_for
+from tests.unit.processing.streams import NIGHTS, Log, random_log, run, settings_for
 from tests.unit.processing.test_recovery import Worker, bounds_of
+
+
+async def ended(state_dir: Path, log: Log) -> Worker:
+    """A worker that took the whole log, wrote its snapshots and stopped."""
+    worker = Worker(state_dir)
+    await worker.open(bounds_of(log))
+    for batch in worker.batches(log, 10):
+        worker.process(batch)
+        worker.recovery.acknowledged(batch)
+    worker.recovery.close()
+    return worker
 
 
 async def test_three_snapshots_are_kept_and_a_damaged_one_is_set_aside_for_the_one_before(tmp_path: Path) -> None:
     log = random_log(3)
-    first = Worker(tmp_path)
-    await first.open(bounds_of(log))
-    for batch in first.batches(log, 10):
-        first.process(batch)
-        first.recovery.acknowledged(batch)
-    first.recovery.close()
+    first = await ended(tmp_path, log)
     files = sorted((tmp_path / "1").glob("*.snap"))
     assert len(files) == 3
     damaged = bytearray(files[-1].read_bytes())
@@ -51,12 +57,7 @@ async def test_without_any_sound_snapshot_the_state_is_that_of_the_log_and_it_is
     tmp_path: Path, lost: str
 ) -> None:
     log = random_log(3)
-    first = Worker(tmp_path)
-    await first.open(bounds_of(log))
-    for batch in first.batches(log, 10):
-        first.process(batch)
-        first.recovery.acknowledged(batch)
-    first.recovery.close()
+    first = await ended(tmp_path, log)
     files = sorted((tmp_path / "1").glob("*.snap"))
     for file in files:
         if lost == "gone":
