@@ -1,13 +1,30 @@
+import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from config.paths import PROJECT_ROOT
-from manage import daemonize, instance, prepared
+from manage import cli, daemonize, instance, prepared
 from pipeline_orchestrator.supervisor.child_environment import python_command
+
+Run = Callable[..., tuple[int, Any, str]]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a verb here; its exit code, the document on stdout, and stderr."""
+
+    def call(*arguments: object) -> tuple[int, Any, str]:
+        capfd.readouterr()
+        code = cli.main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return code, json.loads(out) if out else None, err
+
+    return call
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from infrastructure.simulator.config import SimulatorConfig
 from infrastructure.simulator.pace import ConfigError
 from manage import instance
 from manage.feed_options import FeedOptions, as_typed, changed, in_words
-from tests.unit.manage.test_lifecycle import Run, run, start  # noqa: F401 - run is a fixture
+from tests.unit.manage.conftest import Run
+from tests.unit.manage.test_lifecycle import start
 
 LIMITED = ("--symbol-limit", 5, "--corrections", 0.01, "--no-depth", "ibm,@ES#", "--clear-depth-every", 30)
 KEPT = {"symbol_limit": 5, "corrections": 0.01, "no_depth": ["IBM", "@ES#"], "clear_depth_seconds": 30.0}
@@ -25,7 +26,7 @@ def typed(
     return FeedOptions(replay, scenario, speed, behaviour)
 
 
-def test_start_keeps_how_the_simulator_behaves_and_names_the_way_to_another(fake_daemon: Path, run: Run) -> None:  # noqa: F811
+def test_start_keeps_how_the_simulator_behaves_and_names_the_way_to_another(fake_daemon: Path, run: Run) -> None:
     assert start(run, fake_daemon, "--simulate", *LIMITED)[0] == 0
     record = instance.read_record(fake_daemon)
     assert record is not None and record.options["simulate"] == {"rate": None, **KEPT}
@@ -34,7 +35,7 @@ def test_start_keeps_how_the_simulator_behaves_and_names_the_way_to_another(fake
     assert document["error"]["next_step"].startswith("manage_pipeline.py restart --simulate --symbol-limit 7 ")
 
 
-def test_restart_changes_what_is_named_of_a_simulated_feed(fake_daemon: Path, run: Run) -> None:  # noqa: F811
+def test_restart_changes_what_is_named_of_a_simulated_feed(fake_daemon: Path, run: Run) -> None:
     def feed(*options: object) -> Any:
         assert run("restart", "--no-validate", "--state-dir", fake_daemon, *options)[0] == 0
         record = instance.read_record(fake_daemon)
@@ -82,7 +83,7 @@ def test_a_speed_alone_is_that_of_what_is_played_and_refused_where_nothing_is() 
 
 def test_restart_checks_a_pair_for_the_depth_of_the_settings_before_it_stops_anything(
     fake_daemon: Path,
-    run: Run,  # noqa: F811
+    run: Run,
     tmp_path: Path,
 ) -> None:
     pair = tmp_path / "ABC_2024-03-07_message_1.csv"
@@ -101,7 +102,7 @@ def test_restart_checks_a_pair_for_the_depth_of_the_settings_before_it_stops_any
     assert run(*asked)[0] == 0
 
 
-def test_wrong_usage_is_told_before_anything_starts(run: Run, state: Path) -> None:  # noqa: F811
+def test_wrong_usage_is_told_before_anything_starts(run: Run, state: Path) -> None:
     for arguments, said in (
         (("start", "--symbol-limit", 5), "--symbol-limit goes with --simulate"),
         (("start", "--simulate", "--symbol-limit", 0), "0 is not in the range"),

@@ -11,10 +11,11 @@ from manage.daemon import Request
 from manage.demo import DemoPipeline
 from pipeline_orchestrator.orchestrator import log_writer
 from pipeline_orchestrator.supervisor.instance_lock import InstanceLock
-from tests.unit.manage.test_lifecycle import Run, run, start  # noqa: F401 - run is a fixture
+from tests.unit.manage.conftest import Run
+from tests.unit.manage.test_lifecycle import start
 
 
-def test_start_beside_another_feed_says_it_in_words_and_names_the_way_there(fake_daemon: Path, run: Run) -> None:  # noqa: F811
+def test_start_beside_another_feed_says_it_in_words_and_names_the_way_there(fake_daemon: Path, run: Run) -> None:
     start(run, fake_daemon, "--simulate", "--rate", 500)
     code, document, err = start(run, fake_daemon)
     assert code == 1 and "runs with the simulator at 500 messages/s, asked for the feed of the settings" in err
@@ -25,7 +26,7 @@ def test_start_beside_another_feed_says_it_in_words_and_names_the_way_there(fake
     assert document["error"]["next_step"] == step
 
 
-def test_restart_takes_another_feed(fake_daemon: Path, run: Run) -> None:  # noqa: F811
+def test_restart_takes_another_feed(fake_daemon: Path, run: Run) -> None:
     def feed(*options: object) -> tuple[int, Any]:
         code, _, _ = run("restart", "--no-validate", "--state-dir", fake_daemon, *options)
         record = instance.read_record(fake_daemon)

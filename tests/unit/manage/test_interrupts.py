@@ -8,7 +8,8 @@ import pytest
 
 from manage import daemonize, ending, starting
 from manage.interrupts import goes_on, interrupted
-from tests.unit.manage.test_lifecycle import Run, pid_of, run, script, start  # noqa: F401 - run is a fixture
+from tests.unit.manage.conftest import Run
+from tests.unit.manage.test_lifecycle import pid_of, script, start
 
 
 def interrupt(*_: object, **__: object) -> Any:
@@ -17,7 +18,7 @@ def interrupt(*_: object, **__: object) -> Any:
 
 def test_interrupt_before_the_daemon_answers_says_that_the_start_goes_on(
     fake_daemon: Path,
-    run: Run,  # noqa: F811
+    run: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patched:
@@ -36,7 +37,7 @@ def test_interrupt_before_the_daemon_answers_says_that_the_start_goes_on(
 
 def test_interrupt_of_a_start_that_waits_for_another_says_that_it_goes_on(
     fake_daemon: Path,
-    run: Run,  # noqa: F811
+    run: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     script(fake_daemon, hold_start=True)
@@ -50,7 +51,7 @@ def test_interrupt_of_a_start_that_waits_for_another_says_that_it_goes_on(
 @pytest.mark.parametrize("verb", ["start", "restart"])
 def test_interrupt_of_the_checks_says_that_nothing_happened(
     fake_daemon: Path,
-    run: Run,  # noqa: F811
+    run: Run,
     monkeypatch: pytest.MonkeyPatch,
     verb: str,
 ) -> None:
@@ -63,7 +64,7 @@ def test_interrupt_of_the_checks_says_that_nothing_happened(
 
 def test_interrupted_stop_says_that_it_goes_on(
     fake_daemon: Path,
-    run: Run,  # noqa: F811
+    run: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     script(fake_daemon, hold_stop=True)

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,21 +20,7 @@ from manage.client import Control
 from manage.daemon import Request
 from manage.exits import CliError
 from manage.protocol import StatusReply
-
-Run = Callable[..., tuple[int, Any, str]]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a verb here; its exit code, the document on stdout, and stderr."""
-
-    def call(*arguments: object) -> tuple[int, Any, str]:
-        capfd.readouterr()
-        code = cli.main([str(argument) for argument in arguments])
-        out, err = capfd.readouterr()
-        return code, json.loads(out) if out else None, err
-
-    return call
+from tests.unit.manage.conftest import Run
 
 
 def start(run: Run, state: Path, *extra: object) -> tuple[int, Any, str]:

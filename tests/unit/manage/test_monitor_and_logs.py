@@ -10,7 +10,8 @@ import pytest
 from config.paths import PROJECT_ROOT
 from manage import cli
 from manage.commands.logs import LogTail, parse, wanted
-from tests.unit.manage.test_lifecycle import Run, end, run, start  # noqa: F401 - run is a fixture
+from tests.unit.manage.conftest import Run
+from tests.unit.manage.test_lifecycle import end, start
 from tests.unit.manage.test_output import PROGRAM, environment, on_terminal
 
 LINES = [
@@ -28,7 +29,7 @@ def write_log(state: Path) -> Path:
     return path
 
 
-def test_monitor_prints_one_document_per_second_for_the_duration(fake_daemon: Path, run: Run) -> None:  # noqa: F811
+def test_monitor_prints_one_document_per_second_for_the_duration(fake_daemon: Path, run: Run) -> None:
     start(run, fake_daemon)
     command = [*PROGRAM, "monitor", "--duration", "1500ms", "--state-dir", str(fake_daemon)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
@@ -37,7 +38,7 @@ def test_monitor_prints_one_document_per_second_for_the_duration(fake_daemon: Pa
     assert done.stderr == "monitoring for 1.5 s\n"
 
 
-def test_monitor_draws_on_a_terminal(fake_daemon: Path, run: Run) -> None:  # noqa: F811
+def test_monitor_draws_on_a_terminal(fake_daemon: Path, run: Run) -> None:
     start(run, fake_daemon)
     code, shown = on_terminal("monitor", "--duration", "1", "--state-dir", str(fake_daemon))
     assert code == 0 and "monitoring for 1 s" in shown
@@ -49,7 +50,7 @@ def test_monitor_without_a_pipeline_needs_one(state: Path, capfd: pytest.Capture
     assert json.loads(capfd.readouterr().out)["error"]["next_step"].startswith("manage_pipeline.py start")
 
 
-def test_monitor_says_when_the_pipeline_ends_meanwhile(fake_daemon: Path, run: Run) -> None:  # noqa: F811
+def test_monitor_says_when_the_pipeline_ends_meanwhile(fake_daemon: Path, run: Run) -> None:
     start(run, fake_daemon)
     command = [*PROGRAM, "monitor", "--state-dir", str(fake_daemon)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as watching:
@@ -61,7 +62,7 @@ def test_monitor_says_when_the_pipeline_ends_meanwhile(fake_daemon: Path, run: R
     assert json.loads(rest[-1])["error"]["code"] == "ended"
 
 
-def test_monitor_ends_when_its_reader_leaves(fake_daemon: Path, run: Run) -> None:  # noqa: F811
+def test_monitor_ends_when_its_reader_leaves(fake_daemon: Path, run: Run) -> None:
     start(run, fake_daemon)
     command = f"{PROGRAM[0]} {PROGRAM[1]} monitor --state-dir {fake_daemon} | head -1"
     done = subprocess.run(

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 from manage import instance
-from tests.unit.manage.test_lifecycle import Run, run, start  # noqa: F401 - run is a fixture
+from tests.unit.manage.conftest import Run
+from tests.unit.manage.test_lifecycle import start
 
 
-def test_start_keeps_the_scenario_as_the_feed_and_says_it_in_words(fake_daemon: Path, run: Run) -> None:  # noqa: F811
+def test_start_keeps_the_scenario_as_the_feed_and_says_it_in_words(fake_daemon: Path, run: Run) -> None:
     code, _, _ = start(run, fake_daemon, "--simulate", "--scenario", "crash", "--speed", "2x")
     record = instance.read_record(fake_daemon)
     assert code == 0 and record is not None
@@ -22,7 +23,7 @@ def test_start_keeps_the_scenario_as_the_feed_and_says_it_in_words(fake_daemon: 
     )
 
 
-def test_a_scenario_file_is_kept_by_its_absolute_path(fake_daemon: Path, run: Run, tmp_path: Path) -> None:  # noqa: F811
+def test_a_scenario_file_is_kept_by_its_absolute_path(fake_daemon: Path, run: Run, tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
     file.write_text(json.dumps({"phases": [{"rate": 5}]}))
     assert start(run, fake_daemon, "--simulate", "--scenario", file)[0] == 0
@@ -30,7 +31,7 @@ def test_a_scenario_file_is_kept_by_its_absolute_path(fake_daemon: Path, run: Ru
     assert record is not None and record.options["simulate"]["scenario"] == str(file.resolve())
 
 
-def test_wrong_usage_of_scenarios_is_told_before_anything_starts(run: Run, tmp_path: Path) -> None:  # noqa: F811
+def test_wrong_usage_of_scenarios_is_told_before_anything_starts(run: Run, tmp_path: Path) -> None:
     bad = tmp_path / "bad.json"
     bad.write_text(json.dumps({"phases": [{"volatilty": 3}]}))
     for arguments, said in (
@@ -44,7 +45,7 @@ def test_wrong_usage_of_scenarios_is_told_before_anything_starts(run: Run, tmp_p
         assert (code, document["error"]["code"]) == (2, "usage") and said in err, arguments
 
 
-def test_describe_answers_with_figures_and_serves_nothing(run: Run) -> None:  # noqa: F811
+def test_describe_answers_with_figures_and_serves_nothing(run: Run) -> None:
     code, document, _ = run(
         "simulate", "--describe", "--scenario", "thin", "--symbols", "AAPL", "--duration", "30s", "--json"
     )
@@ -55,7 +56,7 @@ def test_describe_answers_with_figures_and_serves_nothing(run: Run) -> None:  # 
     assert side["figures"]["trade_size_p99"]["value"] is None
 
 
-def test_simulate_refuses_what_does_not_go_together(run: Run) -> None:  # noqa: F811
+def test_simulate_refuses_what_does_not_go_together(run: Run) -> None:
     for arguments, said in (
         (("--scenario", "calm", "--rate", "5"), "--scenario goes without"),
         (("--scenario", "calm", "--lines", "5"), "--scenario goes without"),

@@ -1,28 +1,12 @@
 """A start whose pipeline does not become ready: it ends again, or goes on trying where no checks were asked for."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from manage import cli, daemonize, instance, starting
-
-Run = Callable[..., tuple[int, Any, str]]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a verb here; its exit code, the document on stdout, and stderr."""
-
-    def call(*arguments: object) -> tuple[int, Any, str]:
-        capfd.readouterr()
-        code = cli.main([str(argument) for argument in arguments])
-        out, err = capfd.readouterr()
-        return code, json.loads(out) if out else None, err
-
-    return call
+from manage import daemonize, instance, starting
+from tests.unit.manage.conftest import Run
 
 
 def script(state: Path, **keys: object) -> None:

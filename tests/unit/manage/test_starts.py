@@ -14,7 +14,8 @@ import pytest
 from config.paths import PROJECT_ROOT
 from manage import ending, instance
 from manage.starts import DIRECTORY, Hold, held_starts, holding
-from tests.unit.manage.test_lifecycle import Run, run, start  # noqa: F401 - run is a fixture
+from tests.unit.manage.conftest import Run
+from tests.unit.manage.test_lifecycle import start
 
 PROGRAM = """
 import asyncio, signal, sys
@@ -111,7 +112,7 @@ def assert_told(child: subprocess.Popen[str], state: Path) -> None:
 )
 def test_stop_ends_a_start_that_is_at_its_checks(
     fake_daemon: Path,
-    run: Run,  # noqa: F811
+    run: Run,
     begin: Begin,
     where: str,
     words: list[str],
@@ -128,7 +129,7 @@ def test_stop_ends_a_start_that_is_at_its_checks(
     assert run("status", "--state-dir", fake_daemon)[0] == 3
 
 
-def test_stop_ends_every_start_under_way(fake_daemon: Path, run: Run, begin: Begin) -> None:  # noqa: F811
+def test_stop_ends_every_start_under_way(fake_daemon: Path, run: Run, begin: Begin) -> None:
     children = [begin("pause", "start"), begin("pause", "start")]
     _, document, _ = run("stop", "--state-dir", fake_daemon)
     assert sorted(document["starts_ended"]) == sorted(child.pid for child in children)
@@ -136,7 +137,7 @@ def test_stop_ends_every_start_under_way(fake_daemon: Path, run: Run, begin: Beg
         assert_told(child, fake_daemon)
 
 
-def test_stop_during_the_checks_of_a_restart_ends_both(fake_daemon: Path, run: Run, begin: Begin) -> None:  # noqa: F811
+def test_stop_during_the_checks_of_a_restart_ends_both(fake_daemon: Path, run: Run, begin: Begin) -> None:
     start(run, fake_daemon)
     child = begin("pause", "restart")
     assert run("status", "--state-dir", fake_daemon)[1]["status"] == "running"
@@ -145,7 +146,7 @@ def test_stop_during_the_checks_of_a_restart_ends_both(fake_daemon: Path, run: R
     assert_told(child, fake_daemon)
 
 
-def test_a_start_killed_at_its_checks_confuses_nobody(fake_daemon: Path, run: Run, begin: Begin) -> None:  # noqa: F811
+def test_a_start_killed_at_its_checks_confuses_nobody(fake_daemon: Path, run: Run, begin: Begin) -> None:
     for verb, codes in (("status", 3), ("stop", 0)):
         child = begin("pause", "start")
         child.kill()
@@ -162,7 +163,7 @@ def test_a_start_killed_at_its_checks_confuses_nobody(fake_daemon: Path, run: Ru
     assert run("status", "--state-dir", fake_daemon)[0] == 0
 
 
-def test_stop_during_the_launch_leaves_no_daemon(fake_daemon: Path, run: Run, begin: Begin) -> None:  # noqa: F811
+def test_stop_during_the_launch_leaves_no_daemon(fake_daemon: Path, run: Run, begin: Begin) -> None:
     child = begin("launch", "start", daemon=HANGING)
     daemon = launched(fake_daemon)
     assert run("status", "--state-dir", fake_daemon)[1]["status"] == "starting"
@@ -174,7 +175,7 @@ def test_stop_during_the_launch_leaves_no_daemon(fake_daemon: Path, run: Run, be
 
 def test_a_daemon_whose_start_was_killed_is_seen_until_it_listens_and_then_stopped(
     fake_daemon: Path,
-    run: Run,  # noqa: F811
+    run: Run,
     begin: Begin,
     tmp_path: Path,
 ) -> None:
@@ -197,7 +198,7 @@ def test_a_daemon_whose_start_was_killed_is_seen_until_it_listens_and_then_stopp
 
 def test_ctrl_c_of_a_start_leaves_its_daemon_in_sight(
     fake_daemon: Path,
-    run: Run,  # noqa: F811
+    run: Run,
     begin: Begin,
     tmp_path: Path,
 ) -> None:
@@ -214,7 +215,7 @@ def test_ctrl_c_of_a_start_leaves_its_daemon_in_sight(
     assert held_starts(fake_daemon) == []
 
 
-def test_nobody_is_signalled_whose_file_is_free(state: Path, run: Run) -> None:  # noqa: F811
+def test_nobody_is_signalled_whose_file_is_free(state: Path, run: Run) -> None:
     bystander = subprocess.Popen([sys.executable, "-c", "import signal; print(flush=True); signal.pause()"], stdout=-1)
     assert bystander.stdout is not None and bystander.stdout.readline()
     try:
@@ -232,7 +233,7 @@ def test_nobody_is_signalled_whose_file_is_free(state: Path, run: Run) -> None: 
 
 def test_a_start_that_does_not_end_is_named_and_force_kills_it(
     fake_daemon: Path,
-    run: Run,  # noqa: F811
+    run: Run,
     begin: Begin,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

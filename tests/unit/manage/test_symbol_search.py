@@ -26,7 +26,8 @@ from pipeline_orchestrator.errors import NotConnectedError, PermanentError
 from pipeline_orchestrator.lookup.find_symbols import find
 from pipeline_orchestrator.symbol_search import FILE, Found, find_symbols, save, saved
 from pipeline_orchestrator.symbol_source import SymbolSource, source_text
-from tests.unit.manage.test_lifecycle import Run, run, start  # noqa: F401 - run is a fixture
+from tests.unit.manage.conftest import Run
+from tests.unit.manage.test_lifecycle import start
 
 NAMES = ("MSFT", "AAPL", "@ESH26", "ES1", "ES0", "A B")
 
@@ -95,7 +96,7 @@ async def test_the_simulator_answers_a_start_that_is_simulated() -> None:
 
 def test_a_simulated_start_watches_what_was_found_and_shows_where_it_is_from(
     fake_daemon: Path,
-    run: Run,  # noqa: F811
+    run: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PIPELINE_SYMBOLS_SEARCH__TEXT", "@es")
@@ -113,7 +114,7 @@ def test_a_simulated_start_watches_what_was_found_and_shows_where_it_is_from(
 
 def test_a_start_without_the_feed_and_without_an_answer_ends_with_69(
     state: Path,
-    run: Run,  # noqa: F811
+    run: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (closed,) = free_ports(1)
