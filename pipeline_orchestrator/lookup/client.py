@@ -7,7 +7,7 @@
 
 Requests may run side by side on one client; each answer is told apart by its id. An answer without rows (`!NO_DATA!`
 too) gives no part. "Too many simultaneous history requests" is asked again once the credits are full again, as long
-as that is within the request's time.
+as that is within the request's time and `silence_seconds` of such waits.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class LookupClient:
         Raises RefusedError, TooManyRequestsError, LookupLostError; rows that came before were handed out.
         """
         deadline = asyncio.get_running_loop().time() + longest_seconds
-        given = request_id
+        given, waited = request_id, 0.0
         while True:
             connection = self._usable()
             await self._credit(request, deadline)
@@ -119,7 +119,8 @@ class LookupClient:
                 return
             except TooManyRequestsError:
                 wait = self._bucket.emptied()
-                if handed_out or asyncio.get_running_loop().time() + wait > deadline:
+                waited += wait
+                if handed_out or waited > silence_seconds or asyncio.get_running_loop().time() + wait > deadline:
                     raise
                 await self._ended(connection, box)
             finally:

@@ -169,6 +169,16 @@ async def test_too_many_requests_fail_when_the_time_is_too_short() -> None:
         assert len(server.requests) == 1
 
 
+async def test_requests_that_stay_too_many_are_given_up_like_an_answer_that_stays_away() -> None:
+    refused = b"{id},E,Too many simultaneous history requests,,\r\n{id},!ENDMSG!,\r\n"
+    clock = FakeClock()
+    began = clock.monotonic_ns()
+    async with FakeLookup(on=lambda _: refused) as server, client_of(server, bucket=CreditBucket(clock)) as client:
+        with pytest.raises(refusals.TooManyRequestsError):
+            await sizes(client, silence_seconds=5.0)
+    assert (clock.monotonic_ns() - began) / 1e9 == pytest.approx(5.0, abs=0.2)
+
+
 async def test_the_51st_request_waits_for_its_credit() -> None:
     clock = FakeClock()
     began = clock.monotonic_ns()
