@@ -216,6 +216,8 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
                         status = _OTHER_PLAIN
                     elif kind != _TYPE_T:
                         status = UNKNOWN_TYPE
+                    if status < 0 and fields < 2 and kind != _TYPE_O:  # an O has no fields
+                        status = MISSING_FIELD
                 if status == 0 and kind == _TYPE_T:
                     a, b = (offs[1], offs[2] - 1) if fields > 1 else (0, 0)
                     day, tod, status = take.clock(buf, a, b)

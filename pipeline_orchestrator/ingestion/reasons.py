@@ -10,7 +10,7 @@ REASONS: Final = (
     "",
     "empty_line",
     "unknown_type",  # no message of this port begins like that
-    "missing_field",  # symbol, side, price, size, date or Message Contents that the type cannot do without
+    "missing_field",  # what the type cannot do without: symbol, side, price, size, date, Message Contents; or all of it
     "bad_symbol",  # longer than 64 characters, or not printable ASCII
     "bad_number",
     "too_precise",  # a price with more than six decimals

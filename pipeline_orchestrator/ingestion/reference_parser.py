@@ -19,8 +19,10 @@ query that is never sent: its bytes are kept, and it is no order. `5` needs a si
 and `2` are the depth of protocols before 6.2: one line per market maker with both sides, and for futures per level
 number (`MD01`, ...), which is the participant of its rows; a line is refused whole. A non-zero Delay makes a line
 `other`, whatever follows. Depth types but `0` belong to Level 2 and Q, P, C to Level 1; elsewhere they are unknown. A
-size of 0 is passed on as sent: what it means is the book's decision. A correction without date and time has no
-trading date: the trade that it names may be of another one than today's.
+size of 0 is passed on as sent: what it means is the book's decision. An `other` by its type that is nothing but
+that letter says nothing and is refused, apart from `O`, which the depth port sends without any field; with fields it is
+kept whatever they hold. A correction without date and time has no trading date: the trade that it names may be of
+another one than today's.
 """
 
 from __future__ import annotations
@@ -89,6 +91,8 @@ def parse_line(line: bytes, port: int, context: ParserContext, recv_us: int) -> 
     if kind == b"S":
         return _system(line, fields, port, context)
     if kind in _OTHER:
+        if len(fields) < 2 and kind != b"O":
+            raise LineError(reasons.MISSING_FIELD)
         name = take.symbol_or_none(_field(fields, 1)) if kind in _SYMBOL_FIRST else None
         return _other(line, name, context), context
     if port == LEVEL1 and kind in {b"Q", b"P"}:

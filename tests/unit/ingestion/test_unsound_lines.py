@@ -8,6 +8,7 @@ from pipeline_orchestrator.flow.spool_format import Frame
 from pipeline_orchestrator.ingestion.layout import DEFAULT_LAYOUT, SYMBOL
 from pipeline_orchestrator.ingestion.line_parser import LineParser
 from pipeline_orchestrator.ingestion.reasons import LineError
+from tests.unit.ingestion.lines import LEVEL1, LEVEL2
 from tests.unit.ingestion.test_reference_parser import TRADE, event, update
 
 FULL = update(**TRADE, Message_Contents="C", Delay="0")
@@ -49,6 +50,27 @@ def test_an_update_whose_contents_are_no_letters_is_refused(contents: bytes) -> 
     with pytest.raises(LineError) as error:
         event(FULL.replace(b",C,", b"," + contents + b",", 1))
     assert error.value.reason == "bad_value"
+
+
+@pytest.mark.parametrize("port", [LEVEL1, LEVEL2])
+@pytest.mark.parametrize("letter", [b"F", b"R", b"N", b"E", b"n", b"q", b"M", b"0"])
+def test_a_type_without_its_fields_is_refused_by_both_parsers(letter: bytes, port: int) -> None:
+    lines = (letter, letter + b",", letter + b"\r", letter + b",\r", letter + b",,")
+    frame = Frame(0, port, 1, 0, len(lines), 0, b"".join(line + b"\n" for line in lines))
+    batch, dead = LineParser().parse([frame])
+    told = [(letter, "missing_field"), (letter + b",", "missing_field")] * 2
+    assert [(each.raw, each.reason) for each in dead] == told
+    assert [row["raw"] for row in batch.to_pylist()] == [letter + b",,"]
+    for line in (letter, letter + b","):
+        with pytest.raises(LineError) as error:
+            event(line, port)
+        assert error.value.reason == "missing_field"
+
+
+def test_the_o_of_the_depth_port_has_no_fields() -> None:
+    batch, dead = LineParser().parse([Frame(0, LEVEL2, 1, 0, 2, 0, b"O\nO\r\n")])
+    assert [(row["kind"], row["raw"]) for row in batch.to_pylist()] == [("other", b"O")] * 2
+    assert not dead and event(b"O", LEVEL2)["kind"] == "other"
 
 
 def test_letters_of_a_newer_client_are_no_fault() -> None:
