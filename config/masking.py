@@ -17,6 +17,7 @@ _TOKEN = re.compile(r'\n|"(?:[^"\\\n]|\\[^\n])*\\?"?|[{}\[\],:]|[^\s{}\[\],:"]+'
 # What looks like anything else may be several words of the file that a lost quote has joined.
 _NAME = re.compile(r'"[\w.-]+"')
 _PLAIN = re.compile(r'"[^\s"\\{}\[\]]*"|[^\s"\\]+')
+_WORDS = re.compile(r'"[^"\\{}\[\]:\n]*"')  # blanks too, where no quote is lost
 _PUNCTUATION = frozenset("{}[],:")
 _VALUE, _OTHER = "a value", "a name or a fault"  # roles of the word before, where it is no punctuation
 
@@ -31,7 +32,7 @@ def secret_spans(text: str) -> Iterator[tuple[int, int]]:
     for index in range(len(found) - 1, -1, -1):
         following[index] = after
         after = after if found[index][0] == "\n" else found[index][0]
-    scan, span = _Scan(), None
+    scan, span = _Scan(_is_json(text)), None
     for match, follows in zip(found, following, strict=True):
         if match[0] == "\n":
             if span is not None:
@@ -52,7 +53,8 @@ def secret_spans(text: str) -> Iterator[tuple[int, int]]:
 class _Scan:
     """Takes the tokens in order and grants or refuses each; what it does not understand is refused."""
 
-    def __init__(self) -> None:
+    def __init__(self, whole: bool) -> None:
+        self._whole = whole  # the text is JSON: each quote has its partner
         self.hidden = 0  # brackets open in what a masked key holds
         self._path: list[str] = []  # names of the objects around, "" for the outermost
         self._before = ""
@@ -77,7 +79,8 @@ class _Scan:
             return known or (self._sound and _NAME.fullmatch(word) is not None)
         if before == ":" or (self._list and before in {"[", ","}):
             self._before = _VALUE
-            return self._may_be_quoted() and _PLAIN.fullmatch(word) is not None
+            plain = _PLAIN.fullmatch(word) or (self._whole and _WORDS.fullmatch(word))
+            return self._may_be_quoted() and bool(plain)
         self._sound, self._key, self._list = False, None, False
         return before in {"{", ","} and (path in all_keys() or path in sections())
 
@@ -117,6 +120,14 @@ class _Scan:
         self._sound = self._sound and named
         self.hidden = 1
         return False
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _decoded(word: str) -> str:

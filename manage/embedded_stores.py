@@ -1,35 +1,48 @@
-"""Where the stores of a pipeline with embedded services listen."""
+"""Where embedded services listen: they have addresses of their own, which the running daemon tells."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from manage.exits import CliError, Exit
 
+Sections = dict[str, Any]  # sections of the settings by name
 
-def embedded_stores(state: Path, mode: str, stores: dict[str, Any]) -> dict[str, Any]:  # Any: sections of the settings
-    """Embedded stores have addresses of their own, which the running daemon tells; others stay as they are.
 
-    `mode`: that of the settings. A demo's stores are embedded whatever they say. Raises CliError(7) where they say
+def embedded_stores(state: Path, mode: str, sections: Sections) -> Sections:
+    """Sections with the addresses of the embedded services; those of others stay as they are.
+
+    `mode`: that of the settings. A demo's services are embedded whatever they say. Raises CliError(7) where they say
     embedded and nothing runs.
     """
     from manage.commands.status import look
 
     document, code, _ = look(state)
-    if code is not Exit.OK:
-        if mode != "embedded":
-            return stores
-        raise CliError(
-            "the stores are embedded and their pipeline does not run",
-            exit_code=Exit.NEEDS_RUNNING,
-            code="not_running",
-            next_step="manage_pipeline.py start",
-        )
+    if code is Exit.OK:
+        return in_force(document, mode, sections)
+    if mode != "embedded":
+        return sections
+    raise CliError(
+        "the services are embedded and their pipeline does not run",
+        exit_code=Exit.NEEDS_RUNNING,
+        code="not_running",
+        next_step="manage_pipeline.py start",
+    )
+
+
+def in_force(status: Mapping[str, Any], mode: str, sections: Sections) -> Sections:  # Any: JSON
+    """The same from the status of a running pipeline."""
     found = {}
-    for service, section in stores.items():
-        told = document["infrastructure_status"].get(service) or {}
-        host, _, port = str(told.get("address") or "").rpartition(":")
-        own = port.isdigit() and "embedded" in (mode, told.get("mode"))
-        found[service] = section.model_copy(update={"host": host, "port": int(port)}) if own else section
+    for service, section in sections.items():
+        told = status["infrastructure_status"].get(service) or {}
+        address = str(told.get("address") or "")
+        host, _, port = address.rpartition(":")
+        if not port.isdigit() or "embedded" not in (mode, told.get("mode")):
+            found[service] = section
+        elif service == "kafka":
+            found[service] = section.model_copy(update={"bootstrap_servers": address})
+        else:
+            found[service] = section.model_copy(update={"host": host, "port": int(port)})
     return found

@@ -17,6 +17,19 @@ Command = Callable[..., Any]  # Any: click callbacks
 MAX_RATE = 1e9  # lines per second, the simulator's own limit
 
 
+class OutFile(click.Path):
+    """The name of a file to write, as Path; a directory and an empty name are refused."""
+
+    def __init__(self, *, writable: bool = True) -> None:
+        super().__init__(path_type=Path, dir_okay=False, writable=writable)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # Any: as click has
+        """See click.ParamType."""
+        if not str(value):
+            self.fail("an empty name", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def common(function: Command) -> Command:
     """Add the output options; the command gets `terminal`."""
 

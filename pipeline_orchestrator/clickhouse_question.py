@@ -19,7 +19,7 @@ def ask(clickhouse: ClickHouseConfig, query: str, **parameters: str) -> list[lis
     None without an answer, and where the server refuses the query (no such table, wrong password).
     """
     told = {f"param_{name}": value for name, value in parameters.items()}
-    told["query"] = f"{query} FORMAT JSONCompact"
+    told["query"] = f"{query} FORMAT JSONCompactEachRow"
     secret = f"{clickhouse.username}:{clickhouse.password.get_secret_value()}"
     head = {"Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}
     kind = http.client.HTTPSConnection if clickhouse.secure else http.client.HTTPConnection
@@ -27,9 +27,11 @@ def ask(clickhouse: ClickHouseConfig, query: str, **parameters: str) -> list[lis
     try:
         connection.request("GET", f"/?{urllib.parse.urlencode(told)}", headers=head)
         answer = connection.getresponse()
-        body = answer.read()
-        return list(json.loads(body)["data"]) if answer.status == http.client.OK else None
-    except (OSError, http.client.HTTPException, ValueError, KeyError):
+        if answer.status != http.client.OK or not (answer.chunked or answer.length is not None):
+            return None  # of unknown length it may be cut between two rows
+        # Row by row: a long answer read in one call would hold up every other thread for as long.
+        return [json.loads(line) for line in answer.read().splitlines()]
+    except (OSError, http.client.HTTPException, ValueError):
         return None
     finally:
         connection.close()

@@ -12,6 +12,7 @@ import click
 
 from manage import instance
 from manage.blank_status import rfc3339
+from manage.embedded_stores import embedded_stores
 from manage.exits import CliError, Exit
 from manage.options import common, pipeline
 from manage.terminal import Terminal
@@ -65,8 +66,8 @@ def audit(
         raise click.UsageError("--from lies after --to")
     settings = load_settings(config, str(state)).settings
     running = instance.locked(state)
-    if settings.services.mode == "embedded":
-        settings = _embedded(state, settings)
+    services = {name: getattr(settings, name) for name in ("kafka", "clickhouse", "redis")}
+    settings = settings.model_copy(update=embedded_stores(state, settings.services.mode, services))
     if repair and not running:
         raise CliError(
             "--repair needs the running pipeline: its storage stores the rows",
@@ -97,30 +98,6 @@ def _time(text: str, flag: str) -> int | None:
     except ValueError:
         raise click.UsageError(f"{flag} {text}: not a time like 2024-03-07T14:30:00") from None
     return round((moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp() * 1e6)
-
-
-def _embedded(state: Path, settings: Settings) -> Settings:
-    """Embedded services have addresses of their own, which the running daemon tells."""
-    from manage.commands.status import look
-
-    document, code, _ = look(state)
-    if code is not Exit.OK:
-        raise CliError(
-            "the services are embedded and their pipeline does not run",
-            exit_code=Exit.NEEDS_RUNNING,
-            code="not_running",
-            next_step="manage_pipeline.py start",
-        )
-    told = document["infrastructure_status"]
-    address = {name: str((told.get(name) or {}).get("address") or "") for name in ("kafka", "clickhouse", "redis")}
-    update: dict[str, Any] = {}  # Any: sections
-    if address["kafka"]:
-        update["kafka"] = settings.kafka.model_copy(update={"bootstrap_servers": address["kafka"]})
-    for name in ("clickhouse", "redis"):
-        host, _, port = address[name].rpartition(":")
-        if port.isdigit():
-            update[name] = getattr(settings, name).model_copy(update={"host": host, "port": int(port)})
-    return settings.model_copy(update=update)
 
 
 async def _guarded(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from manage.exits import CliError, Exit
-from manage.options import DurationType, pipeline
+from manage.options import DurationType, OutFile, pipeline
 from manage.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ SHOWN_BYTES = 200  # of a refused row
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    type=OutFile(),
     help="Write here instead of stdout; for parquet the default is SYMBOL.parquet.",
 )
 @click.option("--timeout", type=DurationType(positive=True), default="1h", show_default=True, metavar="D",

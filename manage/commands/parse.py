@@ -14,6 +14,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from manage.options import OutFile
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -37,7 +39,7 @@ SHOWN_BYTES = 200  # of a refused line
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    type=OutFile(),
     help="Write here instead of stdout; for parquet the default is FILE.parquet.",
 )
 def parse(file: Path, port: str, output_format: str, out: Path | None) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from manage.exits import CliError, Exit
-from manage.options import pipeline, warn_of_variables
+from manage.options import OutFile, pipeline, warn_of_variables
 from manage.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class InstantType(click.ParamType[int]):
 @click.option("--to", "end", type=InstantType(), metavar="T", help="Received before T. Default: now.")
 @click.option("--import", "imports", multiple=True, metavar="PORT=FILE",
               help="A raw dump of level1 or level2 instead of the spools; once per port.")  # fmt: skip
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+@click.option("-o", "--output", required=True, type=OutFile(writable=False), metavar="FILE",
               help="The recording; compressed when the name ends in .zst.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace FILE.")
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")

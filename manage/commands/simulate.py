@@ -9,7 +9,7 @@ import click
 
 from manage.exits import CliError, Exit
 from manage.feed_options import behaviour_options, taken_behaviour
-from manage.options import common
+from manage.options import OutFile, common
 from manage.terminal import Terminal
 
 
@@ -39,7 +39,7 @@ from manage.terminal import Terminal
 @click.option("--depth", default="levels", show_default=True, type=click.Choice(["levels", "orders"]),
               help="With --replay: orders serves WOR too.")  # fmt: skip
 @click.option("--hold", type=click.IntRange(min=0), help="Wait until so many connections watch something.")
-@click.option("--sent-log", type=click.Path(dir_okay=False, path_type=Path), help="Write every line a socket took.")
+@click.option("--sent-log", type=OutFile(writable=False), help="Write every line a socket took.")
 @click.option("--duration", default="", metavar="D", help="End after 45, 45s, 5m; default: run until Ctrl-C.")
 @click.option("--queue-limit", default=64, show_default=True, type=click.IntRange(1, 4096), metavar="MIB",
               help="Close a client that leaves more unread.")  # fmt: skip

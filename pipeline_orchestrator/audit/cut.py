@@ -48,9 +48,9 @@ class Cut:
     cursors: Mapping[int, Cursor | None]
 
     def certain(self, table: str, partition: int, log_id: str) -> bool:
-        """Whether storage has a position in this log, without open rechecks: else nothing can be judged."""
+        """Whether storage has a position in this log and is not sent back in it: else nothing can be judged."""
         position = self.positions.get(table, {}).get(partition)
-        return position is not None and position.log_id == log_id and not position.rechecks
+        return position is not None and position.log_id == log_id and not position.reads_again
 
     def sealed(self, table: str, partition: int, log_id: str) -> int:
         """Offset below which this log is in the table for certain; 0 where storage itself is not certain."""

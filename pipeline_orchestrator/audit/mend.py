@@ -56,6 +56,6 @@ def carried_out(state_dir: Path, orders: list[tuple[str, int]]) -> bool:
     positions = take_cut(state_dir).positions
     for table, partition in orders:
         position = positions.get(table, {}).get(partition)
-        if RepairOrders(state_dir, table).of([partition]) or position is None or position.rechecks:
+        if RepairOrders(state_dir, table).of([partition]) or position is None or position.reads_again:
             return False
     return True

@@ -26,7 +26,7 @@ from pipeline_orchestrator.ingestion.history_trade import HistoryTrade, trade_of
 from pipeline_orchestrator.ingestion.journal import Journal
 from pipeline_orchestrator.lookup.client import LookupClient
 from pipeline_orchestrator.lookup.credit_bucket import CreditBucket
-from pipeline_orchestrator.lookup.refusals import AnswerTimeoutError, RefusedError
+from pipeline_orchestrator.lookup.refusals import AnswerTimeoutError, LookupLostError, RefusedError
 from pipeline_orchestrator.lookup.requests import ticks_between
 from pipeline_orchestrator.market.gaps import Place
 from pipeline_orchestrator.record import Mark
@@ -39,6 +39,7 @@ LOOK_SECONDS = 2.0  # between two looks at the gaps
 TOGETHER = 10  # gaps whose history is asked for before the tables are
 LONGEST_SECONDS = 300.0
 STORED_LOOKS, STORED_SECONDS = 30, 1.0  # at what is stored, and between two of them
+ROWS_AT_ONCE = 1_000  # made Python objects by one call, during which no other thread runs
 PIECES = 20  # per second, in which trades are spooled
 ALL_AFTER_US = 10_000_000  # so long after a gap was closed its symbols' rows are looked for
 
@@ -169,8 +170,35 @@ class Backfill:
                 await self._take(ctx, job, *answers[job.gap.key])
 
     async def _ask(self, ctx: Context, jobs: Sequence[Job]) -> Answers:
-        """The next slice of each; what is refused for good is settled. Raises WaitError."""
-        feed, answers = self._feed, Answers()
+        """The next slice of each; what is refused for good is settled. Raises WaitError.
+
+        All are asked side by side over one connection. Those without an answer when it is lost are asked again, each
+        over a connection of its own: one that makes the feed close the connection then holds up no other.
+        """
+        answers = Answers()
+        failures = await self._ask_over_one(ctx, jobs, answers)
+        lost = [job for job in jobs if isinstance(failures[job.gap.key], LookupLostError)]
+        for job in lost:
+            if len(jobs) > 1:
+                try:
+                    failures |= await self._ask_over_one(ctx, [job], answers)
+                except WaitError:
+                    if not answers:
+                        raise
+                    break  # the others are asked at the next look
+            failure = failures[job.gap.key]
+            if isinstance(failure, LookupLostError):
+                self._retry(ctx, job, f"history closes the connection: {failure}")
+        failure = next((each for each in failures.values() if each is not None), None)
+        if failure is not None and not answers:
+            raise WaitError(str(failure)) from failure
+        return answers
+
+    async def _ask_over_one(
+        self, ctx: Context, jobs: Sequence[Job], answers: Answers
+    ) -> dict[tuple[str, str | None], PipelineError | None]:
+        """Ask over one new connection; by gap what came instead of an answer and may pass. Raises WaitError."""
+        feed = self._feed
         client = LookupClient(
             feed.host,
             feed.lookup_port,
@@ -185,10 +213,7 @@ class Backfill:
             raise WaitError(str(error)) from error
         finally:
             await client.close()
-        failure = next((each for each in failures if each is not None), None)
-        if failure is not None and not answers:
-            raise WaitError(str(failure)) from failure
-        return answers
+        return {job.gap.key: failure for job, failure in zip(jobs, failures, strict=True)}
 
     async def _ask_one(self, ctx: Context, client: LookupClient, job: Job, answers: Answers) -> PipelineError | None:
         """Put the answer about a job's next slice among the others; returns what came instead and may pass."""
@@ -234,7 +259,7 @@ class Backfill:
             raise WaitError("ClickHouse does not answer")
         missing = await asyncio.to_thread(_missing, symbol, rows, known)
         await self._bring(ctx, missing, job.gap)
-        job.result.add(known, missing, unreadable)
+        await asyncio.to_thread(job.result.add, known, missing, unreadable)
         job.at_us = job.slice_end_us
         if not job.done:
             return
@@ -243,7 +268,7 @@ class Backfill:
             job.again()
             raise WaitError("ClickHouse does not answer")
         before, after = (point if isinstance(point, Point) else None for point in points)
-        state, detail = job.result.verdict(before, after)
+        state, detail = await asyncio.to_thread(job.result.verdict, before, after)
         if state == "unresolved":
             self._retry(ctx, job, str(detail["why"]), detail)
         else:
@@ -318,7 +343,11 @@ class Backfill:
 def _missing(symbol: str, rows: pa.Table | None, known: Sequence[KnownTrade]) -> list[HistoryTrade]:
     if rows is None:
         return []
-    found = [trade_of_row(symbol, row) for row in rows.to_pylist()]
+    found = [
+        trade_of_row(symbol, row)
+        for begin in range(0, rows.num_rows, ROWS_AT_ONCE)
+        for row in rows.slice(begin, ROWS_AT_ONCE).to_pylist()
+    ]
     return missing_of([trade for trade in found if trade is not None], known)
 
 

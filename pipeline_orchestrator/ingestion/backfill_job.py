@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
-from pipeline_orchestrator.ingestion.backfill_match import KnownTrade, Point, Span, missing_volume
+from pipeline_orchestrator.ingestion.backfill_match import KnownTrade, Point, Span, merged, missing_volume
 from pipeline_orchestrator.ingestion.backfill_tables import Gap
 from pipeline_orchestrator.ingestion.history_trade import HistoryTrade
 from pipeline_orchestrator.market.eastern import DAY_US, utc_to_eastern_us
@@ -15,6 +16,7 @@ MARGIN_US = 2_000_000  # asked for on both sides of a gap
 SETTLE_US = 3_000_000  # of the feed's clock, until everything of the time asked about was sent
 RETRY_US = 5_000_000  # of the feed's clock, between two attempts
 SLICE_US = 1_800_000_000  # asked for at a time
+SPANS_AT_ONCE = 2_000  # of a busy slice's many, sorted in one call, during which no other thread runs
 ATTEMPTS = 3  # at a gap that history answers late, or with a hole: it can lag behind the feed
 TICK_DAYS, TICK_DAYS_IN_SESSION = 180, 8  # how far back the Lookup port has ticks
 _OPENS_US, _CLOSES_US = 34_200_000_000, 59_400_000_000  # 09:30, 16:30
@@ -77,22 +79,23 @@ class Result:
 
     refilled: int = 0
     unreadable: int = 0
-    spans: list[Span] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)  # merged
     told: bool = True  # every trade told its volume
 
     def add(self, known: Iterable[KnownTrade], missing: Sequence[HistoryTrade], unreadable: int) -> None:
         """One slice: what the tables hold of it, what is brought now, and lines of the answer that cannot be read."""
         self.unreadable += unreadable
         self.refilled += len(missing)
-        trades: list[KnownTrade | HistoryTrade] = [*missing]
-        for trade in known:
-            self.refilled += trade.refilled
-            trades.append(trade)
-        for each in trades:
+        fresh: list[Span] = []
+        for each in chain[KnownTrade | HistoryTrade](missing, known):
+            self.refilled += isinstance(each, KnownTrade) and each.refilled
             if each.total_volume is None or each.size is None or each.trading_date is None:
                 self.told = False
-            else:
-                self.spans.append(Span(each.trading_date, each.total_volume - each.size, each.total_volume))
+                continue
+            fresh.append(Span(each.trading_date, each.total_volume - each.size, each.total_volume))
+            if len(fresh) == SPANS_AT_ONCE:
+                self.spans, fresh = merged([*self.spans, *fresh]), []
+        self.spans = merged([*self.spans, *fresh])
 
     def verdict(self, before: Point | None, after: Point | None) -> tuple[str, dict[str, Any]]:  # Any: JSON
         """`filled` or `unresolved`, and the detail of the gap's row.

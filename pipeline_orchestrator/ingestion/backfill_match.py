@@ -60,6 +60,19 @@ def missing_of(history: Sequence[HistoryTrade], known: Iterable[KnownTrade]) -> 
     return left
 
 
+def merged(spans: Iterable[Span]) -> list[Span]:
+    """The same volume in as few spans as can be: those that overlap or touch become one. Sorted."""
+    found: list[Span] = []
+    for span in sorted(spans):
+        last = found[-1] if found else None
+        if last is not None and last.trading_date == span.trading_date and span.begin <= last.end:
+            if span.end > last.end:
+                found[-1] = last._replace(end=span.end)
+        else:
+            found.append(span)
+    return found
+
+
 def missing_volume(spans: Iterable[Span], before: Point | None, after: Point | None) -> int:
     """Volume that no trade accounts for, between two moments on which the feed told the day's volume.
 

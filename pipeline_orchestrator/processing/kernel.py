@@ -160,9 +160,10 @@ def _build(digest: str) -> Any:  # Any: numba's dispatcher
                     changed = False
                     if kind == _TRADE:
                         late = trade_row(rows, i, st, slot, rules)
-                        if late != 0 and not quiet:
+                        if late != 0:  # a quiet one, too: which bars were told of is state
                             at = cursor[N_TOO_LATE]
                             too_late[at, 0], too_late[at, 1], too_late[at, 2] = i, slot, late
+                            too_late[at, 3] = 0 if quiet else 1
                             cursor[N_TOO_LATE] = at + 1
                     elif kind == _QUOTE:
                         quote_row(rows, i, st, slot)
@@ -181,7 +182,7 @@ def _build(digest: str) -> Any:  # Any: numba's dispatcher
                     late = correction_row(rows, i, st, slot, rules)
                     if late != 0 and not quiet:
                         at = cursor[N_TOO_LATE]
-                        too_late[at, 0], too_late[at, 1], too_late[at, 2] = i, slot, late
+                        too_late[at, 0], too_late[at, 1], too_late[at, 2], too_late[at, 3] = i, slot, late, 1
                         cursor[N_TOO_LATE] = at + 1
                 elif kind == _CLOCK:
                     if rows.port[i] == _LEVEL1 and present(rows.time.bits, i):

@@ -35,7 +35,7 @@ from pipeline_orchestrator.processing.layout import (
     Rules,
 )
 from pipeline_orchestrator.processing.locate import locate
-from pipeline_orchestrator.processing.not_revised import tell_not_revised
+from pipeline_orchestrator.processing.not_revised import ToldBars, tell_not_revised
 from pipeline_orchestrator.processing.orders import drop_orders, mmid_key
 from pipeline_orchestrator.processing.outputs import (
     BarRoom,
@@ -96,6 +96,7 @@ class ProcessEvents:
         self.partitions = tuple(sorted(partitions))
         self.state = State(self.partitions)
         self.gaps = {partition: GapBook() for partition in self.partitions}
+        self.not_revised = {partition: ToldBars() for partition in self.partitions}
         self.lost: dict[int, LostPast] = {}
         self._symbols = Symbols()
         self._dictionary: pa.Array | None = None
@@ -121,9 +122,11 @@ class ProcessEvents:
         made, too_late = self._run(rows, runs, facts)
         output.outgoing.extend(made)
         self._tell_gaps(rows, runs, facts, gap_rows)
-        for i, slot, bits in too_late.tolist():
+        for i, slot, bits, loud in too_late.tolist():
             partition = self.partitions[int(self.state.view().slots[slot]["part"])]
-            tell_not_revised(rows, i, partition, self._symbol_of(rows, i), bits, gap_rows, self.calendar)
+            symbol = self._symbol_of(rows, i)
+            if self.not_revised[partition].is_new(rows, i, symbol, bits, self.calendar) and loud:
+                tell_not_revised(rows, i, partition, symbol, bits, gap_rows, self.calendar)
         told = gap_rows.batch()
         if told is not None:
             partitions = told.column("src_partition").buffers()[1]
@@ -266,7 +269,7 @@ class ProcessEvents:
         n = rows.kind.size
         features, bars = FeatureRoom(n), self._bars or BarRoom(256)
         books = BookRoom(min(n, self._book_rows) if self.rules.books else 0, self.rules.levels)
-        too_late: Array = np.zeros((16, 3), np.int64)
+        too_late: Array = np.zeros((16, 4), np.int64)
         cursor: Array = np.zeros(kernel.CURSOR_SIZE, np.int64)
         at, why = 0, -1
         while why != kernel.DONE:

@@ -19,6 +19,7 @@ from numba import njit
 
 from pipeline_orchestrator.market.gaps import GapBook
 from pipeline_orchestrator.processing.layout import BAR, LINK, ORDER, SLOT, TRADE, Array, Number, StateArrays
+from pipeline_orchestrator.processing.not_revised import ToldBars
 from pipeline_orchestrator.processing.process_events import ProcessEvents
 
 MAGIC: Final = b"MKTSNAP1"
@@ -117,6 +118,7 @@ def pack(processor: ProcessEvents, partition: int) -> tuple[Header, Sections]:
         "instances": list(state.instances),
         "past_lost": state.past_lost[part],
         "gaps": processor.gaps[partition].dump(),
+        "not_revised": processor.not_revised[partition].dump(),
     }
     return header, Sections(
         rows, st.links[state.links_of(part)], levels, keys, sizes, chains, bars, queues, orders, trades
@@ -133,6 +135,7 @@ def unpack(processor: ProcessEvents, partition: int, header: Header, sections: S
         state.view().links[number * len(state.partitions) + part] = sections.links[place]
     state.past_lost[part] = bool(header["past_lost"])
     processor.gaps[partition] = GapBook.load(header["gaps"])
+    processor.not_revised[partition] = ToldBars.load(header.get("not_revised", {}))  # 0.1.0 began without it
     level, bar, order, trade = 0, 0, 0, 0
     for at, symbol in enumerate(header["symbols"]):
         slot = state.add_slot(part, state.add_symbol(symbol))

@@ -157,7 +157,10 @@ class ClickHouseSink:
                     if found.position.last is not None:
                         verify.add(partition)
                     if found.position.rechecks:
-                        doubtful[partition] = await find_doubtful(self.table, partition, found.position)
+                        asked = await find_doubtful(self.table, partition, found.position)
+                        positions[partition] = asked.without_passed(positions[partition])
+                        if positions[partition].rechecks:
+                            doubtful[partition] = asked
             await self._persist(replace(ledger, positions=positions))
             await asyncio.to_thread(self._repairs.done, orders)
             self._log_id, self._verify, self._doubtful = bounds.log_id, verify, doubtful

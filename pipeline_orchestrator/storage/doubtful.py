@@ -41,8 +41,13 @@ class Doubtful:
         rest = at[~there]
         plan.keep[rest[await self._known(table, batch, partition, rest)]] = False
         after = plan.after[partition]
-        plan.after[partition] = replace(after, rechecks=tuple(r for r in after.rechecks if not self._passed(after, r)))
+        plan.after[partition] = self.without_passed(after)
         return int(np.count_nonzero(there))
+
+    def without_passed(self, position: Position) -> Position:
+        """The position without those rechecks of which no record can come any more that the table holds."""
+        left = tuple(recheck for recheck in position.rechecks if not self._passed(position, recheck))
+        return replace(position, rechecks=left)
 
     async def _offsets(self, table: TableAccess, partition: int, offsets: Int64s) -> Int64s:
         """Offsets of the rechecks, within those of a batch, that the table holds."""

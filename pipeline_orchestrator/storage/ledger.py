@@ -59,6 +59,15 @@ class Position:
     generation: int = 0
     rows: int | None = None
 
+    @property
+    def reads_again(self) -> bool:
+        """Whether it was sent back in its own log and has not come to where it was.
+
+        Rechecks of other logs do not count: they matter only to what comes from `next` on, and a writer that is
+        gone never sends it.
+        """
+        return any(recheck.log_id == self.log_id for recheck in self.rechecks)
+
 
 @dataclass(frozen=True, slots=True)
 class PartRange:
@@ -125,7 +134,7 @@ class Ledger:
             why = "storage has no position there"
         elif offset >= position.next:
             why = f"storage has not come to offset {offset} yet (next is {position.next})"
-        elif position.rechecks:
+        elif position.reads_again:
             why = "storage is still finding out which rows are there"
         else:
             return

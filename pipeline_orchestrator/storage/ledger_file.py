@@ -129,12 +129,12 @@ def sealed_marks(state_dir: Path, standing: Mapping[str, str]) -> dict[str, dict
 
 
 def sealed_positions(state_dir: Path, table: str, log_id: str) -> dict[int, int]:
-    """Offset below which everything of this log is in the table, by partition; doubtful partitions are left out."""
+    """Offset below which everything of this log is in the table, by partition; those read again are left out."""
     found: dict[int, int] = {}
     for ledger in _all(state_dir):
         if ledger.table == table:
             for partition, position in ledger.positions.items():
-                if position.log_id == log_id and not position.rechecks:
+                if position.log_id == log_id and not position.reads_again:
                     found[partition] = position.next
     return found
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline_orchestrator.ingestion.backfill_match import KnownTrade, Point, Span, missing_of, missing_volume
+from pipeline_orchestrator.ingestion.backfill_match import KnownTrade, Point, Span, merged, missing_of, missing_volume
 from pipeline_orchestrator.ingestion.history_trade import HistoryTrade
 
 DAY = 19_789
@@ -122,3 +123,25 @@ def test_what_is_left_out_of_a_chain_is_what_is_missing(sizes: list[int], data: 
     lost = sum(sizes) - sum(end - begin for begin, end in kept)
     shuffled = data.draw(st.permutations(spans(*kept)))
     assert missing_volume(shuffled, Point(DAY, 50), Point(DAY, volume)) == lost
+
+
+DATED = st.builds(
+    lambda date, begin, size: Span(DAY + date, begin, begin + size),
+    st.integers(0, 1), st.integers(0, 30), st.integers(0, 6),
+)  # fmt: skip
+MOMENTS = st.none() | st.builds(Point, st.none() | st.integers(DAY, DAY + 1), st.integers(0, 40))
+
+
+@settings(deadline=None)
+@given(st.lists(DATED, max_size=12), st.integers(0, 12), MOMENTS, MOMENTS)
+def test_merged_spans_miss_the_same_volume(
+    found: list[Span], cut: int, before: Point | None, after: Point | None
+) -> None:
+    whole = merged([*merged(found[:cut]), *found[cut:]])
+    assert missing_volume(whole, before, after) == missing_volume(found, before, after)
+    assert whole == sorted(whole) == merged(found)
+    assert all(one.trading_date != two.trading_date or one.end < two.begin for one, two in itertools.pairwise(whole))
+
+
+def test_volume_without_holes_is_one_span_however_many_trades_make_it() -> None:
+    assert merged(spans(*((at, at + 1) for at in range(5000)))) == spans((0, 5000))

@@ -210,6 +210,7 @@ def test_an_answer_that_does_not_end_leaves_no_file(
         (("AAPL", "--limit", "5", "--bars", "60", "--daily"), "exclude"),
         (("AAPL", "--limit", "5", "--bars", "500ms"), "whole seconds"),
         (("AA PL", "--limit", "5"), "symbol 'AA PL'"),
+        (("AAPL", "--limit", "5", "--out", ""), "'--out': an empty name"),
     ],
 )
 def test_wrong_usage_is_told_before_anything_is_asked(

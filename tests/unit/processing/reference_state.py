@@ -67,6 +67,7 @@ class Symbol:
     bars: dict[str, dict[int, Bar]] = field(default_factory=lambda: {"1s": {}, "1m": {}})
     ended: dict[str, tuple[tuple[int, int], int | None]] = field(default_factory=dict)
     unshown: bool = False
+    told: tuple[int, int] | None = None  # begin and length of the bar that the newest too late trade lies in
 
     def book(self) -> dict[str, dict[int, int]]:
         """Levels: those that were sent, or the sums over orders."""

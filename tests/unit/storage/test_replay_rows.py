@@ -127,10 +127,10 @@ async def test_a_row_is_not_landed_while_the_stage_may_still_insert_its_offset_i
     await again.close()
 
 
-def test_a_row_of_another_log_or_of_a_doubtful_partition_waits() -> None:
-    sure = Position("log-1", 20)
+def test_a_row_of_a_partition_that_is_read_again_waits_and_rechecks_of_another_log_hold_up_nothing() -> None:
+    sure = Position("log-1", 20, rechecks=(Recheck("log-0", 0, 5),))
     Ledger("events", EVENTS, 0, positions={0: sure}).check_landable("log-1", 0, 19)
-    unsure = replace(sure, rechecks=(Recheck("log-0", 0, 5),))
+    unsure = replace(sure, rechecks=(Recheck("log-1", 15, 30),))
     for positions in ({1: sure}, {0: unsure}):
         with pytest.raises(RetryableError, match="storage"):
             Ledger("events", EVENTS, 0, positions=positions).check_landable("log-1", 0, 7)
