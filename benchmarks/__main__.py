@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-PARTS = ("stages", "kinds", "startup", "latency", "instances", "end-to-end")
+PARTS = ("stages", "kinds", "startup", "latency", "instances", "durability", "end-to-end")
 
 
 def main() -> int:
@@ -42,6 +42,10 @@ def main() -> int:
             from benchmarks import instances
 
             instances.main(window_s=60 if given.full else given.window or instances.WINDOW_S, runs=runs)
+        elif part == "durability":
+            from benchmarks import durability
+
+            durability.main(window_s=window, runs=runs)
         else:
             from benchmarks import end_to_end
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from statistics import median
+from typing import Any
 
 from benchmarks.report import Report, table
 from benchmarks.rig import SYMBOLS, Bench, bench
@@ -19,16 +21,22 @@ and afterwards every market line that the sockets took is in ClickHouse once. Ra
 {close:.0%}; a rate that failed is tried once more."""
 
 
-def highest(bench_: Bench, name: str, window_s: int) -> tuple[int, list[Outcome]]:
-    """The highest rate held (0 if none), and every trial."""
+def highest(bench_: Bench, name: str, window_s: int, **sections: Any) -> tuple[int, list[Outcome]]:
+    """The highest rate held (0 if none), and every trial. `sections` of the settings are given to each. Any: values."""
+
+    def tried_at(rate: int) -> Outcome:
+        own = bench_.own(f"{name}-{rate}-{time.monotonic_ns()}", **sections)
+        own["clickhouse"]["database"] = f"bench_{name}"
+        return run(bench_, name, rate, window_s, own=own)
+
     tried: dict[int, bool] = {}
     outcomes = []
     while (rate := next_rate(tried, FIRST[name], CLOSE_ENOUGH)) is not None:
-        outcome = run(bench_, name, rate, window_s)
+        outcome = tried_at(rate)
         if not outcome.held:
             why = outcome.verdict.why if not outcome.verdict.held else f"{outcome.missing} lines are missing"
             say(f"{name} {rate:,}/s: {why}; once more")
-            outcome = run(bench_, name, rate, window_s)  # a neighbour's load must not decide
+            outcome = tried_at(rate)  # a neighbour's load must not decide
         tried[rate] = outcome.held
         outcomes.append(outcome)
         say(f"{name} {rate:,}/s: {'held' if outcome.held else outcome.verdict.why}")

@@ -47,16 +47,17 @@ def run(
     window_s: int,
     *,
     sent_log: Path | None = None,
-    keep: bool = False,
     instances: int = 1,
+    own: dict[str, Any] | None = None,
 ) -> Outcome:
     """Start `name` against a fresh feed and fresh stores, watch it for the window, stop it.
 
-    With `keep` topics and tables stay as they are at the end (the caller reads them before the next trial).
-    `instances` of ingestion are the product's only; each has two connections.
+    Topics and tables stay as they are at the end, until the next trial. `instances` of ingestion are the product's
+    only; each has two connections. `own`: settings of `Bench.own`, where the caller has changed some. Any: values.
     """
-    own = bench.own(f"{name}-{rate}-{time.monotonic_ns()}", ingestion={"instances": instances})
-    own["clickhouse"]["database"] = f"bench_{name}"
+    if own is None:
+        own = bench.own(f"{name}-{rate}-{time.monotonic_ns()}", ingestion={"instances": instances})
+        own["clickhouse"]["database"] = f"bench_{name}"
     bench.fresh(own)
     feed = Feed(own, rate=rate, sent_log=sent_log, connections=2 * instances)
     contender = CONTENDERS[name](own)
