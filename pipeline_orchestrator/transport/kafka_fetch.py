@@ -26,6 +26,7 @@ from pipeline_orchestrator.transport.kafka_clients import (
     cannot,
     close_client,
     is_embedded,
+    is_lost,
     within,
 )
 
@@ -213,7 +214,9 @@ class KafkaFetch:
         )
         try:
             response = await self._client.send(leader, request)
-        except (aiokafka.errors.KafkaError, OSError) as error:
+        except (RuntimeError, OSError) as error:
+            if not is_lost(error):
+                raise
             raise cannot(f"read {self._topic} from", self._kafka, error) from error
         sets: list[RecordSet] = []
         moved = False

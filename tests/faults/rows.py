@@ -18,6 +18,7 @@ LINES = "tests/faults/test_rows_lines.py::"
 KAFKA = "tests/faults/test_rows_kafka.py::"
 CACHE = "tests/faults/test_rows_cache.py::"
 STATE = "tests/faults/test_rows_state.py::"
+NETWORK = "tests/faults/test_rows_network.py::"
 SIGNALS = "tests/faults/test_rows_signals.py::"
 
 Why = Literal["", "not built yet", "cannot run here"]
@@ -66,7 +67,8 @@ ROWS: tuple[Row, ...] = (
             "tests/unit/storage/test_clickhouse_sink.py::test_an_answer_that_never_comes_leaves_every_row_once",
         ),
         10, note="a killed store is in F03"),
-    _later("F11", "store slow", "no run to the end yet"),
+    Row("F11", "store slow", (f"{NETWORK}test_f11",), 60,
+        note="for FAULT_SLOW_SECONDS; storage has no configured cap of memory: it grew by less than 256 MiB"),
     _later("F12", "store's disk full", "needs a mount of its own"),
     _later("F13", "data directory read-only", "needs a mount of its own"),
     Row(
@@ -111,7 +113,7 @@ ROWS: tuple[Row, ...] = (
         "F29", "resumed zombie", (f"{SIGNALS}test_f29",),
         note="a replaced worker is dead before its successor starts, so there is no zombie to fence",
     ),
-    _later("F30", "bad network to each service", "no run to the end yet"),
+    Row("F30", "bad network to each service", (f"{NETWORK}test_f30",), 15, note="not of the feed's ports"),
     Row(
         "F31", "two starts at once",
         ("tests/unit/manage/test_lifecycle.py::test_of_many_starts_at_once_exactly_one_wins",),

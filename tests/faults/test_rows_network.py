@@ -33,7 +33,9 @@ RETRY_SHARE = 0.1  # resilience.retry_percent
 PROBES_PER_SECOND = 2.0  # of an open breaker, at most: each waits up to 1 s at first, up to 5 s later
 
 LATE, RESET, NARROW = Link(delay=0.3, jitter=0.2), Link(resets=0.05), Link(bytes_per_second=10_000)
-LINKS = {"300 ms +- 200": (LATE, LATE), "5 % resets": (RESET, RESET), "10 kB/s": (NARROW, NARROW)}
+LATENESS = "300 ms +- 200"
+HURRIED = {"redis"}  # has 0.5 s for an answer, so that here more than half of its calls fail
+LINKS = {LATENESS: (LATE, LATE), "5 % resets": (RESET, RESET), "10 kB/s": (NARROW, NARROW)}
 LINKS["one way held"] = (Link(held=True), Link())
 
 Counts = dict[str, tuple[int, int]]
@@ -73,7 +75,7 @@ def is_told(stand: Stand, service: str, what: str, resets: int) -> bool:
     state, round_trip_ms = shown(stand, service)
     if what == "one way held":
         return state == "unreachable"
-    if what == "300 ms +- 200":
+    if what == LATENESS:
         return state == "unreachable" or (state == "slow" and round_trip_ms > SLOW_MS)
     return what != "5 % resets" or stand.proxies[service].resets > resets
 
@@ -100,7 +102,8 @@ def closed(stand: Stand, service: str) -> bool:
 
 def assert_unharmed(stand: Stand) -> None:
     """(c): no worker ended of it, no line was refused or missed."""
-    assert {name: stand.component(name)["restarts"] for name in WORKERS} == dict.fromkeys(WORKERS, 0)
+    restarts = {name: stand.component(name)["restarts"] for name in WORKERS}
+    assert restarts == dict.fromkeys(WORKERS, 0), stand.logged("component_exited")
     assert not stand.pipeline.sql("SELECT cause FROM {db}.gaps_latest")
 
 
@@ -121,7 +124,8 @@ def test_f30_a_bad_network_costs_time_and_nothing_else(make_stand: Make) -> None
             fault.injections = 2
             assert_no_storm(before, counts(stand, service), time.monotonic() - began)
             opened = [line for line in stand.logged("breaker_opened", marks) if f"dependency={service}" in line]
-            assert not opened or what != "300 ms +- 200", opened  # late is not failing
+            if service not in HURRIED and what == LATENESS:
+                assert not opened, opened  # late is not failing
             stand.pipeline.wait(f"the breaker of {service} closed", partial(closed, stand, service), SLOWLY_S)
     assert_unharmed(stand)
     check(stand)
@@ -132,8 +136,9 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def watched(over: Callable[[], bool], pid: int, sizes: list[int]) -> bool:
+def watched(over: Callable[[], bool], stand: Stand, pid: int, sizes: list[int], behind_us: list[int]) -> bool:
     sizes.append(resident(pid))
+    behind_us.append(time.time_ns() // 1000 - stand.newest_us())
     return over()
 
 
@@ -141,18 +146,20 @@ def watched(over: Callable[[], bool], pid: int, sizes: list[int]) -> bool:
 def test_f11_a_slow_store_gets_every_row_and_the_writer_stays_small(make_stand: Make) -> None:
     stand = make_stand("F11", through=("clickhouse",))
     pid = stand.pid("storage/0")
-    sizes = [resident(pid)]
+    sizes, behind_us = [resident(pid)], [0]
     slow = Link(delay=2.0, bytes_per_second=50_000)
     bad = Twice(stand, "clickhouse", slow, slow, SLOW_S)
     fault = stand.inject(
         f"store slow for {SLOW_S:g} s",
         bad.begin,
         lambda: shown(stand, "clickhouse")[0] in {"slow", "unreachable"},
-        last_for=partial(watched, bad.over, pid, sizes),
+        last_for=partial(watched, bad.over, stand, pid, sizes, behind_us),
         heal=stand.proxies["clickhouse"].heal,
     )
     fault.injections = 2
     sizes.append(resident(pid))
+    print(f"storage grew by {max(sizes) - sizes[0]} bytes, at most {max(behind_us) / 1e6:.1f} s behind")
+    assert max(behind_us) > slow.delay * 1e6, "the link was not slow"
     assert max(sizes) - sizes[0] < GROWTH, (sizes[0], max(sizes))
     assert_unharmed(stand)
     check(stand)
