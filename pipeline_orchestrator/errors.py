@@ -52,3 +52,11 @@ class ForeignLogError(PermanentError):
 
 class EndOfInputError(PipelineError):
     """A finite source has delivered everything it had."""
+
+
+def broke_under_a_write(error: BaseException) -> bool:
+    """Whether it is what uvloop raises for a write to a connection that was reset a moment ago.
+
+    That is a RuntimeError and no OSError, so neither redis-py nor aiokafka take it for a lost connection.
+    """
+    return isinstance(error, RuntimeError) and "the handler is closed" in str(error)

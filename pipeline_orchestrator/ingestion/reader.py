@@ -135,11 +135,8 @@ class IngestionReader:
         if self.moves.waiting:
             causes.append(_waiting(self.moves.waiting))
         if self.journal.full:
-            text = "spool is full: new lines are refused since its quota is used up"
-            joined = (
-                "; ".join([text, *(s.cause for s in causes)]),
-                "let Kafka take what waits, or raise spool.quota_bytes",
-            )
+            full = _full(self.journal.full_since_us)
+            joined = ("; ".join([full.cause, *(s.cause for s in causes)]), full.next_step)
         else:
             joined = ("; ".join(s.cause for s in causes), next((s.next_step for s in causes if s.next_step), ""))
         said = joined if joined[0] else None
@@ -241,6 +238,15 @@ def _names(symbols: Iterable[str]) -> str:
 def _attempt(name: str, at_us: int | None) -> str | None:
     """When a connection that is down is tried next, for people."""
     return None if at_us is None else f"{name}: next attempt {datetime.fromtimestamp(at_us / 1e6, UTC):%H:%M:%S} UTC"
+
+
+def _full(since_us: int | None) -> LinkState:
+    """What is shown while lines are refused."""
+    since = "an unknown time" if since_us is None else f"{datetime.fromtimestamp(since_us / 1e6, UTC):%H:%M:%S.%f} UTC"
+    return LinkState(
+        cause=f"spool is full: new lines are refused since {since}, its quota or its disk is used up",
+        next_step="let Kafka take what waits, or raise spool.quota_bytes",
+    )
 
 
 def _waiting(waiting: Mapping[str, list[int]]) -> LinkState:

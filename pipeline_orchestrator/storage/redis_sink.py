@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from config.sections import RedisConfig
-from pipeline_orchestrator.errors import ForeignLogError, NotConnectedError, RetryableError
+from pipeline_orchestrator.errors import ForeignLogError, NotConnectedError, RetryableError, broke_under_a_write
 from pipeline_orchestrator.flow.connector import Probe
 from pipeline_orchestrator.record import LogBounds, Output
 from pipeline_orchestrator.storage.ledger import Note
@@ -105,7 +106,8 @@ class RedisSink:
         """A client that has failed is not trusted again: its pool may never recover."""
         client, self._client = self._client, None
         if client is not None:
-            await client.aclose()
+            with suppress(RedisError, OSError, RuntimeError):  # late, or broken: its socket goes with it
+                await client.aclose()
 
     async def _call(self, work: Callable[[Redis], Any]) -> Any:  # Any: redis-py's answers have no types
         try:
@@ -118,7 +120,9 @@ class RedisSink:
             if isinstance(error, NoScriptError):
                 raise
             raise RetryableError(f"Redis at {self.address} answered: {error}", dependency="redis") from error
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not broke_under_a_write(error):
+                raise
             await self._drop_client()
             raise NotConnectedError(
                 f"Redis at {self.address}: {str(error) or type(error).__name__}",
@@ -269,7 +273,9 @@ class RedisSink:
         try:
             async with asyncio.timeout(self._timeout * 2):
                 await client.ping()
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not broke_under_a_write(error):
+                raise
             return Probe("redis", self.address, False, None, str(error) or type(error).__name__)
         finally:
             await client.aclose()

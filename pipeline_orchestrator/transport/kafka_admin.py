@@ -1,6 +1,7 @@
-"""What a cluster says about its topics: identity, partitions, settings; creating them; offsets for lag tools.
+"""What a cluster says about its topics: identity, partitions, settings; creating and deleting them.
 
-One librdkafka admin client per object: it owns threads, so make it after forking and close it.
+One librdkafka admin client per object: it owns threads, so make it after forking and close it. Nothing is asked of a
+group's coordinator here: see group_offsets.
 """
 
 from __future__ import annotations
@@ -12,14 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
-    KafkaError,
-    KafkaException,
-    TopicCollection,
-    TopicPartition,
-    Uuid,
-)
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, Uuid
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its documented names, not in its __all__
     AdminClient,
     ConfigResource,
@@ -28,7 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its documen
 )
 
 from config.sections import KafkaConfig
-from pipeline_orchestrator.errors import PermanentError, RetryableError
+from pipeline_orchestrator.errors import PermanentError
 from pipeline_orchestrator.transport.kafka_clients import cannot, confluent_options
 
 ANSWER_SECONDS = 5.0
@@ -112,15 +106,6 @@ class ClusterAdmin:
         futures = self._client.delete_topics(list(names), request_timeout=self._seconds)
         for name, future in futures.items():
             await self._answer(future, f"delete topic {name} on", fine=_ABSENT)
-
-    async def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
-        """Set a group's offsets without joining it: for other people's lag tools, we never read them."""
-        wish = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p, o) for p, o in offsets.items()])
-        (future,) = self._client.alter_consumer_group_offsets([wish], request_timeout=self._seconds).values()
-        answer = await self._answer(future, f"commit offsets of {group} to")
-        for partition in answer.topic_partitions:
-            if partition.error is not None:
-                raise RetryableError(f"cannot commit offsets of {group}: {partition.error}")
 
     async def close(self) -> None:
         """Give the client up; its threads end in the background."""

@@ -17,7 +17,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from config.sections import KafkaConfig
-from pipeline_orchestrator.errors import NotConnectedError
+from pipeline_orchestrator.errors import NotConnectedError, broke_under_a_write
 
 T = TypeVar("T")
 
@@ -88,8 +88,15 @@ async def within(seconds: float, work: Awaitable[T], verb: str, kafka: KafkaConf
             return await work
     except TimeoutError as error:
         raise cannot(verb, kafka, f"no answer within {seconds:g} s") from error
-    except (KafkaError, OSError) as error:
+    except (RuntimeError, OSError) as error:
+        if not is_lost(error):
+            raise
         raise cannot(verb, kafka, error) from error
+
+
+def is_lost(error: RuntimeError | OSError) -> bool:
+    """Whether an error out of aiokafka says that the cluster cannot be asked; its KafkaError is a RuntimeError."""
+    return isinstance(error, KafkaError | OSError) or broke_under_a_write(error)
 
 
 async def stop_producer(producer: AIOKafkaProducer) -> None:

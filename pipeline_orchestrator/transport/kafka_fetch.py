@@ -19,12 +19,14 @@ from aiokafka.structs import TopicPartition
 
 from config.sections import KafkaConfig
 from pipeline_orchestrator.errors import ForeignLogError, NotConnectedError, PermanentError
+from pipeline_orchestrator.transport.group_offsets import commit_offsets
 from pipeline_orchestrator.transport.kafka_clients import (
     CONNECT_SECONDS,
     aiokafka_options,
     cannot,
     close_client,
     is_embedded,
+    is_lost,
     within,
 )
 
@@ -212,7 +214,9 @@ class KafkaFetch:
         )
         try:
             response = await self._client.send(leader, request)
-        except (aiokafka.errors.KafkaError, OSError) as error:
+        except (RuntimeError, OSError) as error:
+            if not is_lost(error):
+                raise
             raise cannot(f"read {self._topic} from", self._kafka, error) from error
         sets: list[RecordSet] = []
         moved = False
@@ -236,6 +240,12 @@ class KafkaFetch:
         self.end[partition] = answer[0]
         if version >= 5 and answer[2] >= 0:
             self.beginning[partition] = answer[2]
+
+    async def commit(self, group: str, offsets: Mapping[int, int]) -> None:
+        """See group_offsets; beside the fetches."""
+        if self._client is None:
+            raise NotConnectedError(f"{self._topic} is not open")
+        await commit_offsets(self._client, self._kafka, group, self._topic, offsets)
 
     async def close(self) -> None:
         """Give up what is under way and disconnect. Safe to call twice."""

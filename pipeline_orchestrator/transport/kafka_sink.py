@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, TopicAuthorizationFailedError
+from aiokafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
 
 from config.sections import KafkaConfig
 from pipeline_orchestrator.clock import SYSTEM, Clock
@@ -19,6 +19,7 @@ from pipeline_orchestrator.transport.dead_letter import dead_letter_rows
 from pipeline_orchestrator.transport.kafka_clients import (
     CONNECT_SECONDS,
     aiokafka_options,
+    is_lost,
     stop_producer,
     within,
 )
@@ -106,7 +107,9 @@ class KafkaSink:
         except _FINAL as error:
             await self._failed(str(error))
             raise PermanentError(f"Kafka refuses a record of {self.name}: {error!r}") from error
-        except (KafkaError, OSError) as error:
+        except (RuntimeError, OSError) as error:
+            if not is_lost(error):
+                raise
             raise await self._failed(repr(error)) from error
         except asyncio.CancelledError:
             await self.close()

@@ -182,8 +182,8 @@ class KafkaSource:
 
     async def _commit_offsets(self, offsets: dict[int, int]) -> None:
         try:
-            if self._admin is not None:
-                await self._admin.commit(self._group, self._prefix + self.topic, offsets)
+            if self._fetch is not None:
+                await self._fetch.commit(self._group, offsets)
         except PipelineError:
             self.commit_failures += 1
 

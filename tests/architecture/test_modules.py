@@ -15,6 +15,10 @@ MODULES = sorted(path for package in PACKAGES for path in (PROJECT_ROOT / packag
 TESTS = sorted((PROJECT_ROOT / "tests").rglob("*.py"))
 ALL = [*MODULES, *TESTS, *sorted((PROJECT_ROOT / "benchmarks").rglob("*.py"))]
 LINES_AT_MOST = 400
+OF_COORDINATORS = {
+    "alter_consumer_group_offsets", "list_consumer_group_offsets", "delete_consumer_group_offsets",
+    "describe_consumer_groups", "delete_consumer_groups",
+}  # fmt: skip
 # Words that say nothing about what a thing is for.
 EMPTY_WORDS = re.compile(r"(Manager|Helper|Util|Utils|Data|Info)$")
 EMPTY_MODULES = {"manager", "helper", "helpers", "util", "utils", "data", "info", "misc", "common"}
@@ -45,6 +49,17 @@ def _calls(path: Path) -> Iterator[ast.Call]:
 def test_a_module_holds_one_concept() -> None:
     sizes = {path: len(_text(path).splitlines()) for path in ALL}
     assert [_at(path, size, "lines") for path, size in sizes.items() if size > LINES_AT_MOST] == []
+
+
+def test_no_coordinator_is_asked_by_librdkafka() -> None:
+    """What its admin client asks one while the broker is away aborts the process later; see transport/group_offsets."""
+    asked = [
+        _at(path, call.lineno, call.func.attr)
+        for path in MODULES
+        for call in _calls(path)
+        if isinstance(call.func, ast.Attribute) and call.func.attr in OF_COORDINATORS
+    ]
+    assert asked == []
 
 
 def test_modules_and_their_public_names_say_what_they_are_for() -> None:

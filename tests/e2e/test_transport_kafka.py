@@ -13,6 +13,7 @@ from pipeline_orchestrator.errors import ForeignLogError, NotConnectedError, Per
 from pipeline_orchestrator.market.events import DLQ, EVENTS, TOPICS
 from pipeline_orchestrator.record import LogBounds
 from pipeline_orchestrator.transport.kafka_admin import ClusterAdmin
+from pipeline_orchestrator.transport.kafka_fetch import KafkaFetch
 from pipeline_orchestrator.transport.kafka_sink import KafkaSink
 from pipeline_orchestrator.transport.kafka_source import KafkaSource
 from pipeline_orchestrator.transport.topics import ensure_topics, resolve_log_ids
@@ -52,7 +53,7 @@ async def test_topics_are_created_once_and_drift_is_told(kafka_broker: RealKafka
 async def test_acknowledged_offsets_are_committed_for_lag_tools(kafka_broker: RealKafka, topic_prefix: str) -> None:
     kafka = settings(kafka_broker)
     await ensure_topics(kafka, RetentionConfig(), prefix=topic_prefix)
-    await group_coordinator(kafka, topic_prefix + EVENTS)
+    await group_coordinator(kafka, topic_prefix)
     sink = KafkaSeam(kafka, topic_prefix).sink()
     await sink.open()
     await sink.write(output(events([event(seq) for seq in range(9)])))
@@ -75,17 +76,18 @@ async def test_acknowledged_offsets_are_committed_for_lag_tools(kafka_broker: Re
     await source.close()
 
 
-async def group_coordinator(kafka: KafkaConfig, topic: str) -> None:
+async def group_coordinator(kafka: KafkaConfig, prefix: str) -> None:
     """A broker makes its offsets topic when the first group asks for it; that first commit may fail."""
-    admin = ClusterAdmin(kafka)
+    fetch = KafkaFetch(kafka, prefix + EVENTS, [0], max_bytes=1 << 20)
+    await fetch.open()
     async with asyncio.timeout(40):
         while True:
             try:
-                await admin.commit("first", topic, {0: 0})
+                await fetch.commit("first", {0: 0})
                 break
-            except RetryableError:
-                continue
-    await admin.close()
+            except NotConnectedError:
+                await asyncio.sleep(0.05)
+    await fetch.close()
 
 
 async def test_recreated_topic_is_another_log_and_its_reader_notices(

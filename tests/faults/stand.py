@@ -8,15 +8,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from manage.client import Control, ControlError
 from manage.instance import socket_of
-from tests.doubles.pipeline import Pipeline, Simulator
+from pipeline_orchestrator.flow.spool_format import list_segments
+from tests.doubles.pipeline import POLL_S, Pipeline, Simulator
 from tests.doubles.services import RealClickHouse, RealKafka, RealRedis
 from tests.doubles.tcp_proxy import FaultProxy
 
@@ -55,6 +58,8 @@ class Stand:
     """Build it, `start`, inject, `tests.faults.verdict.check`, `close`.
 
     `through`: what is reached through a proxy in `proxies`: kafka, clickhouse, redis, level1, level2.
+    `keep_segments`: for rows in which the spool's quota is used up. Each segment gets a second name below `spooled`,
+    where the verdict reads, so that it is there still when the pipeline has removed its own.
     """
 
     directory: Path
@@ -65,6 +70,7 @@ class Stand:
     extra: dict[str, str] = field(default_factory=dict)
     feed_options: tuple[str, ...] = ()
     redis_options: tuple[str, ...] = ()
+    keep_segments: bool = False
 
     def __post_init__(self) -> None:
         self.kafka = RealKafka(self.directory / "kafka")
@@ -80,12 +86,18 @@ class Stand:
             "level2": self.simulator.level2,
         }
         self.proxies = {name: FaultProxy(targets[name]) for name in self.through}
+        self.temporary = self.directory / "tmp"  # where the pipeline would leave what it does not clean up
+        self.temporary.mkdir(parents=True)
         self.pipeline = Pipeline(
             self.directory / "pipeline", self.kafka, self.clickhouse, self.redis, symbols=self.symbols,
-            extra={**SUPERVISION, **self.simulator.environment, **self._addresses(), **self.extra},
+            extra={
+                **SUPERVISION, **self.simulator.environment, **self._addresses(), **self.extra,
+                "TMPDIR": str(self.temporary),
+            },
         )  # fmt: skip
         self.faults: list[Fault] = []
-        self.seen_pids: set[int] = set()
+        self.spooled = self.directory / "kept" if self.keep_segments else self.pipeline.state
+        self._closing = threading.Event()
 
     def _addresses(self) -> dict[str, str]:
         names = {
@@ -109,6 +121,8 @@ class Stand:
         for proxy in self.proxies.values():
             proxy.start()
         self.simulator.start()
+        if self.keep_segments:
+            threading.Thread(target=self._keep_segments, daemon=True).start()
         self.start_pipeline()
         self.pipeline.wait("lines stored", lambda: self.pipeline.stored(MARKET) > STARTED_ROWS, SLOWLY_S)
 
@@ -117,8 +131,20 @@ class Stand:
         self.pipeline.start("--no-wait")
         self.pipeline.wait("all run", lambda: self.status().get("status") == "running", SLOWLY_S)
 
+    def _keep_segments(self) -> None:
+        """Link what is new, until the end. A segment missed, removed within a turn, is one the verdict would name."""
+        kept = self.spooled / "spool" / "0"
+        kept.mkdir(parents=True)
+        while not self._closing.wait(POLL_S):
+            known = list_segments(kept)
+            for number, path in list_segments(self.pipeline.state / "spool" / "0").items():
+                if number not in known:
+                    with suppress(FileNotFoundError):  # compressed at this moment: by its other name at the next turn
+                        (kept / path.name).hardlink_to(path)
+
     def close(self) -> None:
         """End everything that still runs."""
+        self._closing.set()
         self.pipeline.cli("stop", "--force")
         self.simulator.stop()
         for proxy in self.proxies.values():
@@ -134,8 +160,6 @@ class Stand:
             document = Control(socket_of(self.pipeline.state)).get("/v1/status")
         except (ControlError, OSError):
             return {}
-        shown = [one["pid"] for one in document["components"].values() if one["pid"]]
-        self.seen_pids.update([document["pid"], *shown] if document.get("pid") else shown)
         return document
 
     def component(self, name: str) -> dict[str, Any]:  # Any: JSON

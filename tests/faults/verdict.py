@@ -1,12 +1,14 @@
 """What holds after every fault, read from outside: the letters are those of the fault table.
 
-(a) every line whose spool write returned is stored exactly once; (b) every other line that the feed sent lies inside a
-gap of its symbol; (c) is each test's own: what status, exit code and log said; (d) no process, socket or unfinished
-file is left; (e) the order of each symbol is that of reading; (f) tests inject twice.
+(a) every line whose spool write returned is stored exactly once, and bars and last books are those of the lines;
+(b) every other line that the feed sent lies inside a gap of its symbol; (c) is each test's own: what status, exit code
+and log said; (d) no process, open or unfinished file, lock or socket is left; (e) the order of each symbol is that of
+reading; (f) tests inject twice.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from infrastructure.simulator.sent_log import SentLine
 from tests.doubles.oracle import expected_from
 from tests.doubles.pipeline import Pipeline
 from tests.doubles.readings import Reading, identities, outside, readings, spooled_frames
+from tests.faults.derived import assert_bars, assert_books
 from tests.faults.stand import Stand
 
 OWN_FACTS = "raw IS NOT NULL AND raw LIKE '{%'"
@@ -40,18 +43,17 @@ def stored(pipeline: Pipeline) -> Stored:
 def check(stand: Stand, *, settle_s: float = 90) -> None:
     """End feed and pipeline, and assert (a), (b), (d) and (e); the figures go to the last fault of the stand."""
     pipeline = stand.pipeline
-    stand.status()
     gap_rows = pipeline.sql("SELECT count() FROM {db}.gaps_latest WHERE symbol IS NULL")
     stand.faults[-1].gap_rows = int(gap_rows[0][0])  # before the feed's own end, which is one more
     stand.simulator.stop()
     try:
-        pipeline.wait("all that was spooled is stored", lambda: not _missing(pipeline), settle_s)
+        pipeline.wait("all that was spooled is stored", lambda: not _missing(stand), settle_s)
     except AssertionError:
-        stand.faults[-1].lost = len(_missing(pipeline))
+        stand.faults[-1].lost = len(_missing(stand))
         raise
     pipeline.stop()
     last = stand.faults[-1]
-    frames = spooled_frames(pipeline.state, (0,))
+    frames = spooled_frames(stand.spooled, (0,))
     found, never_read = readings(frames, stand.simulator.sent_log)
     unread = [*found, *_unread_connections(never_read)]
     missing = identities(frames) - stored(pipeline)
@@ -66,14 +68,16 @@ def check(stand: Stand, *, settle_s: float = 90) -> None:
     features = pipeline.sql("SELECT count() FROM {db}.features")
     made_of = "kind IN ('trade', 'quote', 'level_set', 'level_delete', 'depth_clear')"
     assert features == pipeline.sql(f"SELECT count() FROM {{db}}.events WHERE {made_of}"), "(a) features"
+    assert assert_bars(pipeline, frames) > 0, "(a) no bar"
+    assert_books(pipeline, found)
     assert not uncovered, f"(b) sent, never read and in no gap: {uncovered[:5]}"
     assert_order(pipeline)
     assert_nothing_is_left(stand)
 
 
-def _missing(pipeline: Pipeline) -> Stored:
+def _missing(stand: Stand) -> Stored:
     try:
-        return identities(spooled_frames(pipeline.state, (0,))) - stored(pipeline)
+        return identities(spooled_frames(stand.spooled, (0,))) - stored(stand.pipeline)
     except OSError:
         return {(-1, -1, -1)}  # the store does not answer yet
 
@@ -115,19 +119,35 @@ def assert_order(pipeline: Pipeline) -> None:
 
 
 def assert_nothing_is_left(stand: Stand) -> None:
-    """(d) of every process that status ever showed, and of files and sockets in the state directory."""
-    state = stand.pipeline.state
-    left = [pid for pid in stand.seen_pids if _belongs(pid, state)]
+    """(d) of the whole machine's processes, of open files, and of files, sockets and locks in the state directory."""
+    state, own = stand.pipeline.state, os.getpid()
+    alive = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and int(entry.name) != own]
+    left = [pid for pid in alive if _belongs(pid, stand)]
     assert not left, f"(d) processes {left}"
-    files = [path for path in state.rglob("*") if path.name.endswith(UNFINISHED) or path.is_socket()]
-    assert not files, f"(d) {files}"
+    holders = {pid: files for pid in alive if (files := _open_files(pid, state))}
+    assert not holders, f"(d) open files {holders}"
+    unfinished = [path for path in state.rglob("*") if path.name.endswith(UNFINISHED) or path.is_socket()]
+    assert not unfinished, f"(d) {unfinished}"
+    temporary = [path for path in stand.temporary.rglob("*") if not path.is_dir()]
+    assert not temporary, f"(d) {temporary}"
 
 
-def _belongs(pid: int, state: Path) -> bool:
-    """Whether a process lives and was started for this state directory (a pid may have been given anew)."""
+def _belongs(pid: int, stand: Stand) -> bool:
+    """Whether the pipeline started a process: its directory for temporary files is handed down to each."""
     try:
-        return str(state).encode() in Path(f"/proc/{pid}/environ").read_bytes() + Path(
-            f"/proc/{pid}/cmdline"
-        ).read_bytes() or str(state) in str(Path(f"/proc/{pid}/cwd").readlink())
+        return f"TMPDIR={stand.temporary}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
-        return False
+        return False  # ended meanwhile
+
+
+def _open_files(pid: int, state: Path) -> list[str]:
+    """Files of the state directory that a process holds open; a lock is held by nothing else."""
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+        try:
+            name = str(descriptor.readlink())
+        except OSError:
+            continue
+        if name.startswith(f"{state}/"):
+            found.append(name)
+    return found

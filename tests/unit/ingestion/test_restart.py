@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,12 @@ async def test_a_full_spool_refuses_new_lines_as_a_declared_gap_and_comes_back(t
             number += 500
             await client.writer.drain()
         assert it.reader.journal.spool.used_bytes() <= 1 << 20
+        since_us = it.reader.journal.full_since_us
+        assert since_us is not None
+        since = f"refused since {datetime.fromtimestamp(since_us / 1e6, UTC):%H:%M:%S.%f} UTC"
+        async with asyncio.timeout(20):
+            while since not in (it.ctx.cause or ""):
+                await asyncio.sleep(0.01)
         sink.go.set()
         client = await feed.watched("level1", connections=2)
         client.send(quote("AAPL", bid="1000000"))
@@ -153,6 +161,7 @@ async def test_a_full_spool_refuses_new_lines_as_a_declared_gap_and_comes_back(t
     assert kept[:-1] == list(range(len(kept) - 1))  # the newest were refused, never the oldest
     assert kept[-1] == 1_000_000
     assert it.ctx.counts["component_dropped_records_total|reason=spool_full"] > 0
+    assert "refused" not in (it.ctx.cause or "")
 
 
 async def test_frames_in_the_spool_are_what_the_socket_delivered(tmp_path: Path) -> None:
