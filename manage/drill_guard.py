@@ -1,7 +1,8 @@
 """Holds a drill's fault and ends it, whatever becomes of the drill: a process of its own. Standard library only.
 
     python -m manage.drill_guard frozen|slowed SECONDS PIDFD      SIGSTOP, or SIGSTOP nine tenths of the time
-    python -m manage.drill_guard filled SECONDS DIRECTORY         all space of a file system, by a file without a name
+    python -m manage.drill_guard filled SECONDS DIRECTORY         all space of a file system, by a file without a name,
+                                                                  and what becomes free of it
 
 It says `begun` on stdout once the fault is there. The fault ends when stdin closes (the drill ended, or died), when
 the time is over, when the process has ended, and on SIGTERM. A file without a name is gone with the guard, even if
@@ -21,6 +22,7 @@ from pathlib import Path
 
 BEGUN = "begun"
 STOPPED_S, RUNS_S = 0.9, 0.1  # of a slowed process
+REFILL_S = 0.05
 PIECE_AT_MOST, PIECE_AT_LEAST = 1 << 30, 1 << 12  # bytes asked for at once
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -76,9 +78,10 @@ def _continued_after(hold: Callable[[], None], process: int) -> None:
 def _filled(directory: Path, end: float) -> None:
     ballast = os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
-        fill(ballast)
+        size = fill(ballast)
         _say_begun()
-        _over(end)
+        while time.monotonic() < end and not _over(min(end, time.monotonic() + REFILL_S)):
+            size = fill(ballast, size)  # what others gave up meanwhile: the spool, say
     finally:
         os.close(ballast)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from manage.client import Control, ControlError
 from manage.drill_faults import Fault
+from manage.drill_flow import ASK_S, Flow, Found, Moment
 from manage.drills import Doc, Drill, Place, may_miss_lines, unwell
 from manage.exits import CliError, Exit
 from manage.instance import socket_of
@@ -22,12 +23,12 @@ from pipeline_orchestrator.audit.run import Audit
 from pipeline_orchestrator.errors import NotConnectedError, PermanentError, RetryableError, UncertainError
 from pipeline_orchestrator.storage.clickhouse_store import Store
 
-LOOK_S, ASK_S = 0.1, 5.0
+LOOK_S = 0.1
+FLOW_WITHIN_S = 15.0  # for a line of each instance, before the fault
 SEEN_WITHIN_S = 60.0  # after its end
 AGAIN_WITHIN_S = 120.0  # after its end
 SETTLED_WITHIN_S = 120.0  # for rows in flight, and for the gap's row
 BEFORE_US = 5_000_000  # what was under way when the fault began is judged, too
-MARKET = "kind IN ('trade', 'quote', 'level_set', 'level_delete')"
 PASS, FAIL, UNKNOWN = "pass", "fail", "unknown"
 NOW_AND_THEN = (NotConnectedError, RetryableError, UncertainError)
 
@@ -38,7 +39,8 @@ Say = Callable[[str], None]
 class Outcome:
     """Seconds: from the fault until status told of it, and from its end until served again. None = not known.
 
-    Served again = all runs, and a market line received after the fault's end is stored, with its features.
+    Served again = all runs, and market lines received after the fault's end are stored, and features of them, of each
+    instance whose were before the fault.
     """
 
     drill: str
@@ -69,7 +71,10 @@ class Run:
         self.outcome = Outcome(drill.name, worker, fault.did)
         self._control = Control(socket_of(place.state))
         self._store = Store(place.settings.clickhouse)
+        self._flow = Flow(self._store, place.settings, place.state)
+        self._flowed: Found = {}
         self._ended = 0.0
+        self._end: Moment | None = None
         self._not_back = ""
 
     async def run(self) -> Outcome:
@@ -81,8 +86,8 @@ class Run:
                 await self._until_over()
             finally:
                 self._take_back()
-            if self.outcome.ended_us is not None:
-                await self._until_served()
+            if self._end is not None:
+                await self._until_served(self._end)
             await self._count()
         finally:
             await self._store.release()
@@ -91,8 +96,14 @@ class Run:
 
     async def _lines_flow(self) -> None:
         """Raises CliError where no lines come: nothing could be measured."""
-        since = time.time_ns() // 1000
-        if not await self._until(lambda: self._stored_since(since), 15.0):
+        since = self._flow.now()
+
+        async def all_flow() -> bool:
+            self._flowed = await self._flow.since(since)
+            return self._flowed == self._flow.all
+
+        await self._until(all_flow, FLOW_WITHIN_S)
+        if not all(self._flowed.get(table) for table in self._flow.all):
             raise CliError(
                 "no market lines are being stored, so a drill could not tell when they are again",
                 exit_code=Exit.TRY_LATER,
@@ -123,7 +134,8 @@ class Run:
         return await look() and bool(self.outcome.seen)
 
     def _over(self) -> None:
-        self._ended, self.outcome.ended_us = time.monotonic(), time.time_ns() // 1000
+        self._end = self._flow.now()
+        self._ended, self.outcome.ended_us = time.monotonic(), self._end.us
         self._say("- the fault is over")
 
     def _take_back(self) -> None:
@@ -133,16 +145,15 @@ class Run:
             self.outcome.why.append(f"the fault could not be ended: {error}")
             self._say(f"! the fault could not be ended: {error}; by hand: {self.fault.by_hand}")
 
-    async def _until_served(self) -> None:
+    async def _until_served(self, end: Moment) -> None:
         """Until all runs and lines received since the fault's end are stored."""
-        since = self.outcome.ended_us or 0
 
         async def served() -> bool:
             self._not_back = unwell(await self._status())
             if self._not_back:
                 return False
             self._not_back = "no market line received since then is stored"
-            return await self._stored_since(since)
+            return await self._flows_since(end)
 
         if await self._until(served, AGAIN_WITHIN_S):
             self.outcome.recovered_s = round(time.monotonic() - self._ended, 1)
@@ -150,7 +161,8 @@ class Run:
 
     async def _count(self) -> None:
         """Gap rows, then an audit of the drill's time once none of it is in flight any more."""
-        window = Window(self.outcome.began_us - BEFORE_US, time.time_ns() // 1000)
+        now = self._flow.now()
+        window = Window(self.outcome.began_us - BEFORE_US, now.us)
         owed = may_miss_lines(self.drill, self.worker)
         last: list[Report] = []
 
@@ -168,7 +180,7 @@ class Run:
             return not last[0].in_flight and not last[0].unjudged
 
         await self._until(gaps, SETTLED_WITHIN_S)
-        await self._until(lambda: self._stored_since(window.end_us or 0), SETTLED_WITHIN_S)  # spares an audit
+        await self._until(lambda: self._flows_since(now), SETTLED_WITHIN_S)  # spares an audit
         if await self._until(audited, SETTLED_WITHIN_S):
             await self._until(gaps, ASK_S)
         elif last:
@@ -212,14 +224,10 @@ class Run:
         except (ControlError, OSError):
             return {}
 
-    async def _stored_since(self, moment_us: int) -> bool:
-        """Whether a market line that was received after this is stored, and one with its features."""
-        later = f"recv_time > fromUnixTimestamp64Micro({moment_us})"
-        for table, which in (("events", f" AND {MARKET}"), ("features", "")):
-            sql = f"SELECT 1 FROM {self._store.table(table)} WHERE {later}{which} LIMIT 1"
-            if not await self._store.query(sql, deadline=ASK_S):
-                return False
-        return True
+    async def _flows_since(self, moment: Moment) -> bool:
+        """Whether lines and features received since then are stored, of each instance whose were before the fault."""
+        found = await self._flow.since(moment)
+        return all(numbers <= found[table] for table, numbers in self._flowed.items())
 
     async def _until(self, holds: Callable[[], Awaitable[bool]], seconds: float) -> bool:
         """Look again and again until it holds; a service that does not answer is asked again."""

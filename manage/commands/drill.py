@@ -157,26 +157,16 @@ def _place(state: Path, config: str) -> tuple[Place | None, str]:
     from infrastructure.services.local import group_record
     from manage.commands.status import look
     from manage.drills import Place
+    from manage.embedded_stores import in_force
     from manage.setup import load_settings
 
     status, code, remark = look(state)
     if code is not Exit.OK:
         return None, (remark.splitlines() or ["no pipeline runs"])[0].removeprefix("! ")
     settings = load_settings(config, str(state)).settings
-    return Place(status, _in_force(settings, status), state, group_record(settings)), ""
-
-
-def _in_force(settings: Any, status: Json) -> Any:  # Any: Settings, which this module does not load
-    """With the addresses that the running pipeline tells where its services are embedded: they have their own."""
-    told = {name: one for name, one in status["infrastructure_status"].items() if one.get("mode") == "embedded"}
-    update: Json = {}
-    if "kafka" in told:
-        update["kafka"] = settings.kafka.model_copy(update={"bootstrap_servers": told["kafka"]["address"]})
-    for name in ("clickhouse", "redis"):
-        host, _, port = str((told.get(name) or {}).get("address") or "").rpartition(":")
-        if port.isdigit():
-            update[name] = getattr(settings, name).model_copy(update={"host": host, "port": int(port)})
-    return settings.model_copy(update=update)
+    services = {name: getattr(settings, name) for name in ("kafka", "clickhouse", "redis")}
+    there = settings.model_copy(update=in_force(status, settings.services.mode, services))
+    return Place(status, there, state, group_record(settings)), ""
 
 
 @contextmanager

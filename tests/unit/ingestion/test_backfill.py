@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,8 @@ from pipeline_orchestrator.flow.spool import Spool
 from pipeline_orchestrator.flow.spool_facts import Fact, decode_fact
 from pipeline_orchestrator.flow.spool_format import FACT_PORT, iter_segment, list_segments
 from pipeline_orchestrator.ingestion import backfill as module
-from pipeline_orchestrator.ingestion import backfill_job as job_module
 from pipeline_orchestrator.ingestion.backfill import Backfill, WaitError
-from pipeline_orchestrator.ingestion.backfill_job import Job, Result, in_session, of_all
+from pipeline_orchestrator.ingestion.backfill_job import Job, in_session, of_all
 from pipeline_orchestrator.ingestion.backfill_match import KnownTrade, Point
 from pipeline_orchestrator.ingestion.backfill_tables import BackfillTables, Gap
 from pipeline_orchestrator.ingestion.context import ParserContext
@@ -272,72 +270,6 @@ async def test_without_lookup_or_tables_gaps_stay_closed(tmp_path: Path) -> None
             with pytest.raises(WaitError, match="no Lookup port"):
                 await stand.look()
         assert stand.facts() == []
-
-
-async def test_a_gap_whose_request_ends_the_connection_holds_up_no_other(tmp_path: Path) -> None:
-    async def cut(peer: LookupPeer, _fields: list[str]) -> None:
-        peer.cut()
-
-    tables = Tables(gap("A"), gap("B"))
-    async with FakeLookup(on=lambda fields: cut if fields[1] == "A" else ROWS + END) as lookup:
-        stand = Stand(tmp_path, tables, lookup.port)
-        stand.open()
-        try:
-            await stand.look()
-            assert stand.said() == [("B", "filled", {"rows": 4, "volume": "whole"})]
-            tables.take(stand.facts())
-            for seconds in (70, 80):
-                stand.journal.context = ParserContext(clock1=local_us(TEN + seconds * SECOND))
-                with pytest.raises(WaitError, match="was lost"):
-                    await stand.look()
-            symbol, state, detail = stand.said()[1]
-        finally:
-            stand.journal.close()
-    assert (symbol, state, detail["rows"]) == ("A", "unresolved", 0)
-    assert detail["why"].startswith("history closes the connection: HTT A")
-
-
-async def test_what_is_asked_again_one_by_one_waits_where_the_port_is_gone_meanwhile(tmp_path: Path) -> None:
-    async def cut_and_close(peer: LookupPeer, _fields: list[str]) -> None:
-        lookup._server.close()
-        peer.cut()
-
-    tables = Tables(gap("A"), gap("B"))
-    async with FakeLookup(on=lambda fields: cut_and_close) as lookup:
-        stand = Stand(tmp_path, tables, lookup.port)
-        stand.open()
-        try:
-            for _ in range(4):
-                with pytest.raises(WaitError, match="no Lookup port"):
-                    await stand.look()
-            assert stand.said() == []
-        finally:
-            stand.journal.close()
-
-
-async def test_long_work_is_not_done_by_the_loop_and_no_call_makes_many_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    threads: list[threading.Thread] = []
-
-    def noting(work: Callable[..., Any]) -> Callable[..., Any]:
-        def noted(*arguments: Any) -> Any:
-            threads.append(threading.current_thread())
-            return work(*arguments)
-
-        return noted
-
-    for owner, name in ((module, "_missing"), (Result, "add"), (Result, "verdict")):
-        monkeypatch.setattr(owner, name, noting(getattr(owner, name)))
-    monkeypatch.setattr(module, "ROWS_AT_ONCE", 3)
-    monkeypatch.setattr(job_module, "SPANS_AT_ONCE", 3)
-    tables = Tables(gap())
-    tables.known = [known(TRADES[2])]
-    async with standing(tmp_path, tables) as (stand, _):
-        await stand.look()
-        assert stand.brought() == [TRADES[0], TRADES[1], TRADES[3]]
-        assert stand.said() == [("A", "filled", {"rows": 3, "volume": "whole"})]
-    assert len(threads) == 3 and threading.current_thread() not in threads
 
 
 async def test_history_that_never_answers_is_given_up_after_three_times(tmp_path: Path) -> None:

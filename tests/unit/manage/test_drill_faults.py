@@ -172,6 +172,23 @@ print((directory / "line").write_bytes(b"x" * 8192), sorted(os.listdir(directory
 )
 
 
+FREED = (
+    SMALL_DISK
+    + """
+old = directory / "segment"
+old.write_bytes(b"x" * 100_000)
+fault = Guarded("filled", 600, "", "", directory=directory)
+fault.begin()
+old.unlink()
+while os.statvfs(directory).f_bavail:
+    pass
+print("full again")
+fault.end()
+print(os.statvfs(directory).f_bavail > 0)
+"""
+)
+
+
 SPOOLED = (
     SMALL_DISK
     + """
@@ -205,6 +222,10 @@ def on_a_small_disk(program: str, directory: Path) -> list[str]:
 
 def test_a_full_disk_has_room_again_and_no_file_is_left(tmp_path: Path) -> None:
     assert on_a_small_disk(FILLED, tmp_path) == ["No space left on device", "8192 ['line']"]
+
+
+def test_what_becomes_free_of_a_full_disk_is_filled_again(tmp_path: Path) -> None:
+    assert on_a_small_disk(FREED, tmp_path) == ["full again", "True"]
 
 
 def test_a_spool_takes_lines_again_when_its_full_disk_has_room(tmp_path: Path) -> None:

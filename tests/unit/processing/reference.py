@@ -244,11 +244,8 @@ class Reference(CorrectionReference, DepthReference):
                 symbol.last = (price, size)
         if row.get("event_time_us") is not None:
             missed = self.into_bars(row, symbol, instance, counted)
-            length = LENGTHS[missed[-1]] if missed else 0
-            bar = (row["event_time_us"] - row["event_time_us"] % length, length) if missed else None
-            if bar is not None and symbol.told != bar:
+            if missed and symbol.tell(row["event_time_us"], LENGTHS[missed[-1]]):
                 self.not_revised(row, offset, symbol, missed)
-            symbol.told = bar or symbol.told
 
     def into_bars(self, row: Row, symbol: Symbol, instance: Instance, counted: bool) -> list[str]:
         """Put a trade into its bars; intervals whose bar lies too far back."""

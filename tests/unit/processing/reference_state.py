@@ -69,6 +69,11 @@ class Symbol:
     unshown: bool = False
     told: tuple[int, int] | None = None  # begin and length of the bar that the newest too late trade lies in
 
+    def tell(self, time: int, length: int) -> bool:
+        """Whether a trade that is too late for this bar needs a row of its own."""
+        known, self.told = self.told, (time - time % length, length)
+        return known != self.told
+
     def book(self) -> dict[str, dict[int, int]]:
         """Levels: those that were sent, or the sums over orders."""
         if not self.orders:
