@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 STEP_S = 0.25  # between two looks that are remembered
-REMEMBERED = 512  # looks; then every second one is forgotten, which costs precision of long lags only
+REMEMBERED = 512  # looks; then every second one is forgotten and steps are doubled: long lags are told more coarsely
 
 Offsets = Mapping[int, int]  # by partition
 
@@ -21,21 +21,27 @@ class LagClock:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._looks: deque[tuple[float, dict[int, int]]] = deque()
+        self._step = STEP_S
 
     def seconds(self, ends: Offsets, done: Offsets) -> float:
         """Seconds since the oldest record that is not done was first seen; 0 = all that was seen is done.
 
         `ends` and `done`: next offset of the log and of what is durable, of the same partitions. A lower bound: what
-        waited before the first look counts from that look on, and a record is seen up to STEP_S late.
+        waited before the first look counts from that look on, and a record is seen up to a step late (STEP_S; of lags
+        over two minutes a hundredth).
         """
         now = self._now()
-        if not self._looks or (now - self._looks[-1][0] >= STEP_S and self._looks[-1][1] != ends):
+        if not self._looks or (now - self._looks[-1][0] >= self._step and self._looks[-1][1] != ends):
             self._looks.append((now, dict(ends)))
         while self._looks and all(done.get(partition, 0) >= end for partition, end in self._looks[0][1].items()):
             self._looks.popleft()
         if len(self._looks) > REMEMBERED:
             self._looks = deque(list(self._looks)[::2])
-        return now - self._looks[0][0] if self._looks else 0.0
+            self._step *= 2
+        if not self._looks:
+            self._step = STEP_S
+            return 0.0
+        return now - self._looks[0][0]
 
     def forget(self) -> None:
         """The log is opened anew."""

@@ -77,8 +77,8 @@ class Degradation:
                 elif judged:
                     found.append({**named, **judged})
             if found:
-                since = self._since.setdefault(step, now)
-                in_force.append({**max(found, key=lambda one: one.get(LAG, one.get(COALESCING))), "since": since})
+                worst = max(found, key=lambda one: float(one[COALESCING if step.coalesces else LAG]))
+                in_force.append({**worst, "since": self._since.setdefault(step, now)})
             else:
                 self._since.pop(step, None)
         return {"in_force": in_force, "unknown": unknown} if told else None

@@ -125,24 +125,6 @@ def in_pipe(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, check=False, env=environment(**extra))
 
 
-def test_status_tells_what_gives_way_in_order_since_when_and_who_cannot_tell() -> None:
-    def line(degradation: dict[str, Any] | None) -> list[str]:
-        now = moment(STATUS["generated_at"])
-        text = render_status({**STATUS, "degradation": degradation}, now=now)
-        return [each for each in text.splitlines() if "degradation" in each]
-
-    assert line(None) == []
-    assert line({"in_force": [], "unknown": []}) == ["  degradation none"]
-    coalescing = {"what": "cache coalescing", "cache_coalescing": 12.06, "since": "2026-11-21T09:58:57.000Z"}
-    behind = {"what": "cache behind", "lag_seconds": 3.21, "lag_records": None, "since": "2026-11-21T09:59:58.000Z"}
-    features = {"what": "storage of features behind", "lag_seconds": 8.0, "lag_records": 7020, "yields_to": "events"}
-    silent = [{"what": "storage of bars behind", "component": "storage/1"}] * 2
-    assert line({"in_force": [coalescing, behind, {**features, "since": STATUS["since"]}], "unknown": silent}) == [
-        "  degradation cache coalescing 12.1:1 for 1m 3s · cache behind 3.21 s for 2s"
-        " · storage of features behind 8 s (7,020 rec), yields to events for 3h 12m · unknown of storage/1"
-    ]
-
-
 def test_status_tells_why_a_breaker_is_open_since_when_and_when_it_is_probed() -> None:
     closed = {"state": "closed", "reason": "", "since": STATUS["since"], "next_probe": None, "component": "cache/0"}
     opened = {
