@@ -89,6 +89,7 @@ class IQFeedConfig(Section):
     first_line_seconds: Annotated[float, Field(ge=0)] = 10.0  # a watch without any answer is sent again; 0 = never
     news: bool = False  # ask for headlines (S,NEWSON)
     regional: bool = False  # ask for quotes per market center of each symbol (S,REGON)
+    volume_gaps: bool = True  # trades that Total Volume tells of and that never came are a gap
     backfill: bool = True  # fetch the trades of a closed gap from the Lookup port
     backfill_answer_seconds: Annotated[float, Field(gt=0, le=300)] = 10.0  # without a byte of an answer = none comes
     backfill_requests_per_second: Annotated[float, Field(gt=0, le=50)] = 10.0  # of the account's 50

@@ -52,6 +52,7 @@ def blank_status(status: str, **known: Any) -> dict[str, Any]:  # Any: JSON
             for name in SERVICES
         },
         "budgets": {},
+        "degradation": None,
         "audit": None,
         "maintenance": None,
         "died": None,

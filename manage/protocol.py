@@ -147,6 +147,7 @@ class StatusReply(Reported):
     metrics: dict[str, Any]  # Any: figures with the unit in the name, null = unknown
     infrastructure_status: dict[str, ServiceStatus]
     budgets: dict[str, Any]  # Any: used, limit, per day, time to full
+    degradation: dict[str, Any] | None = None  # Any: in_force and unknown steps; null = no stage could tell
     audit: dict[str, Any] | None = None  # Any: result, pending, at_us, age_s, counts; null = not told yet
     maintenance: Any = None  # Any: null until maintenance exists
     died: Died | None = None  # only with status "stopped"; null after an orderly stop

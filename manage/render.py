@@ -101,6 +101,7 @@ def render_status(document: Doc, style: Style = plain, *, now: float | None = No
     lines += _missing(document)
     lines.append("  services    " + services_line(document, style))
     lines += _breakers(document, style, now)
+    lines += _degradation(document, style, now)
     lines += _feed(document)
     lines += _budgets(document)
     lines += _audit(document, style)
@@ -307,6 +308,26 @@ def _breakers(document: Doc, style: Style, now: float) -> list[str]:
         parts += [f"in {others} more process{'es' * (others > 1)}"] if others else []
         lines.append(f"  {style('▲', 'warn')} {', '.join(parts)}: {one['reason']}")
     return lines
+
+
+def _degradation(document: Doc, style: Style, now: float) -> list[str]:
+    """What gives way at the moment, in the stated order, since when; and what nobody can tell."""
+    found: Doc | None = document.get("degradation")
+    if not found:
+        return []
+    parts = []
+    for one in found["in_force"]:
+        if one.get("lag_seconds") is not None:
+            text = f"{one['what']} {number(one['lag_seconds'])} s"
+            text += f" ({number(one['lag_records'])} rec)" if one.get("lag_records") is not None else ""
+        else:
+            text = f"{one['what']} {number(one['cache_coalescing'])}:1"
+        text += f", yields to {one['yields_to']}" if one.get("yields_to") else ""
+        since = moment(one.get("since"))
+        parts.append(style(text, "warn") + (f" for {duration(now - since)}" if since is not None else ""))
+    silent = dict.fromkeys(one["component"] for one in found["unknown"])
+    parts += [f"{UNKNOWN} of {', '.join(silent)}"] if silent else []
+    return ["  degradation " + (" · ".join(parts) or "none")]
 
 
 def _feed(document: Doc) -> list[str]:

@@ -11,15 +11,28 @@ one boot they are differences of one clock with microsecond stamps, otherwise un
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_orchestrator.component import Context
 from pipeline_orchestrator.dead_letters import STORE_REFUSED
+from pipeline_orchestrator.flow.precedence import YieldingSource
 from pipeline_orchestrator.flow.receipt_clock import ReceiptClock
 from pipeline_orchestrator.processing.recovery import RecoverableProcessing
 from pipeline_orchestrator.record import Batch
 from pipeline_orchestrator.storage.clickhouse_sink import ClickHouseSink
+from pipeline_orchestrator.telemetry.degradation import (
+    COALESCING,
+    FLUSH,
+    FLUSH_LIMIT,
+    LAG,
+    LAG_LIMIT,
+    RECORDS,
+    YIELDS_TO,
+    lag_limit,
+)
 from pipeline_orchestrator.transport.kafka_sink import KafkaSink
 from pipeline_orchestrator.transport.kafka_source import KafkaSource
 from pipeline_orchestrator.transport.topics import Drift
@@ -28,6 +41,7 @@ if TYPE_CHECKING:
     from pipeline_orchestrator.storage.redis_sink import RedisSink
 
 INTERVAL_S = 1.0
+WINDOW_S = 10.0  # over which the cache's coalescing is measured
 
 
 class _EachSecond:
@@ -46,6 +60,15 @@ class _EachSecond:
 
     def tell(self, ctx: Context) -> None:
         """Set the gauges."""
+
+
+def _tell_lag(ctx: Context, source: KafkaSource | None, flush_seconds: float) -> None:
+    """What is not durable yet: how much, for how long, and when that counts as behind."""
+    if source is not None:
+        seconds = source.seconds_behind()
+        ctx.gauge(LAG, None if seconds is None else round(seconds, 2))
+        ctx.gauge(RECORDS, source.records_behind)
+        ctx.gauge(LAG_LIMIT, lag_limit(flush_seconds))
 
 
 class ProducerFigures(_EachSecond):
@@ -83,9 +106,11 @@ class MeasuredLatency(_EachSecond):
 class ProcessingFigures(MeasuredLatency):
     """Lag, Kafka's answer time, snapshots and `latency`."""
 
-    def __init__(self, processing: RecoverableProcessing, sink: KafkaSink, clock_file: Path) -> None:
+    def __init__(
+        self, processing: RecoverableProcessing, sink: KafkaSink, clock_file: Path, flush_seconds: float
+    ) -> None:
         super().__init__("latency", clock_file)
-        self.processing = processing
+        self.processing, self.flush_seconds = processing, flush_seconds
         self._producer = ProducerFigures(sink)
         self.source: KafkaSource | None = None
         self._beyond = False
@@ -93,8 +118,7 @@ class ProcessingFigures(MeasuredLatency):
     def tell(self, ctx: Context) -> None:
         self._producer.tell(ctx)
         self._tell_session(ctx)
-        if self.source is not None:
-            ctx.gauge("lag_records", self.source.lag_records)
+        _tell_lag(ctx, self.source, self.flush_seconds)
         ctx.gauge("snapshots_written", self.processing.snapshots_written)
         for name, count in self.processing.processor.counters().items():
             ctx.gauge(name, count)
@@ -128,10 +152,11 @@ class ProcessingFigures(MeasuredLatency):
 class StorageFigures(MeasuredLatency):
     """Lag, rows, uncertain outcomes; `stored_latency` where `acknowledged` is connected (the events table)."""
 
-    def __init__(self, sink: ClickHouseSink, clock_file: Path) -> None:
+    def __init__(self, sink: ClickHouseSink, clock_file: Path, flush_seconds: float) -> None:
         super().__init__("stored_latency", clock_file)
-        self.sink = sink
+        self.sink, self.flush_seconds = sink, flush_seconds
         self.source: KafkaSource | None = None
+        self.yielding: YieldingSource | None = None
         self._rows = self._refused = 0
 
     def tell(self, ctx: Context) -> None:
@@ -141,8 +166,8 @@ class StorageFigures(MeasuredLatency):
             self._refused = stats.refused_by_store
         ctx.count("stored_rows_total", stats.rows - self._rows)
         self._rows = stats.rows
-        if self.source is not None:
-            ctx.gauge("lag_records", self.source.lag_records)
+        _tell_lag(ctx, self.source, self.flush_seconds)
+        ctx.gauge(YIELDS_TO, self.yielding.yields_to if self.yielding is not None else "")
         ctx.gauge("dropped_repeats", stats.repeats)
         ctx.gauge("counted_clock_events", stats.clock_events)
         ctx.gauge("uncertain_inserts", stats.uncertain)
@@ -153,16 +178,34 @@ class StorageFigures(MeasuredLatency):
 
 
 class CacheFigures(_EachSecond):
-    """Lag and values written."""
+    """Lag, values written, and of how many rows each was the newest, by totals WINDOW_S apart."""
 
-    def __init__(self, source: KafkaSource, sink: RedisSink) -> None:
+    def __init__(
+        self, source: KafkaSource, sink: RedisSink, flush_seconds: float, now: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__()
-        self.source, self.sink = source, sink
+        self.source, self.sink, self.flush_seconds = source, sink, flush_seconds
+        self._now = now
+        self._totals: deque[tuple[float, int, int, int, float]] = deque()
 
     def tell(self, ctx: Context) -> None:
         stats = self.sink.stats
-        ctx.gauge("lag_records", self.source.lag_records)
+        _tell_lag(ctx, self.source, self.flush_seconds)
+        self._tell_coalescing(ctx)
         ctx.gauge("cached_values", stats.values)
         ctx.gauge("last_flush_seconds", stats.last_flush_seconds)
         for note in self.sink.take_notes():
             ctx.event("WARNING", note.event, detail=note.text)
+
+    def _tell_coalescing(self, ctx: Context) -> None:
+        """Rows per value and seconds per flush; unknown while nothing was flushed within the window."""
+        stats, now = self.sink.stats, self._now()
+        self._totals.append((now, stats.flushed_rows, stats.flushed_values, stats.flushes, stats.flush_seconds))
+        while len(self._totals) > 2 and now - self._totals[1][0] >= WINDOW_S:
+            self._totals.popleft()
+        _, rows, values, flushes, seconds = (
+            last - first for first, last in zip(self._totals[0], self._totals[-1], strict=True)
+        )
+        ctx.gauge(COALESCING, round(rows / values, 2) if values else None)
+        ctx.gauge(FLUSH, round(seconds / flushes, 4) if flushes else None)
+        ctx.gauge(FLUSH_LIMIT, self.flush_seconds)

@@ -128,6 +128,7 @@ class PipelineSnapshot:
         default_factory=lambda: {name: ServiceStatus() for name in SERVICES}
     )
     budgets: Mapping[str, Budget] = field(default_factory=dict)
+    degradation: Mapping[str, Any] | None = None  # Any: see telemetry.degradation.Degradation.document
     audit: Mapping[str, Any] | None = None  # Any: see telemetry.audited.audit_document
     health_score: float | None = None
     deductions: tuple[Mapping[str, Any], ...] = ()

@@ -25,7 +25,9 @@ from pipeline_orchestrator.audit.hourly import HourlyAudit
 from pipeline_orchestrator.clickhouse_question import ask
 from pipeline_orchestrator.component import Component, Context
 from pipeline_orchestrator.flow.batcher import BatchingSource
+from pipeline_orchestrator.flow.connector import Source
 from pipeline_orchestrator.flow.parts import Part, Parts
+from pipeline_orchestrator.flow.precedence import Precedence, YieldingSource
 from pipeline_orchestrator.flow.stage import Stage
 from pipeline_orchestrator.ingestion import make_ingestion
 from pipeline_orchestrator.ingestion.backfill import Backfill
@@ -46,6 +48,7 @@ from pipeline_orchestrator.storage.ledger_file import sealed_marks
 from pipeline_orchestrator.storage.repairing_source import RepairingSource
 from pipeline_orchestrator.storage.replay_rows import ReplayRows
 from pipeline_orchestrator.storage.tables import TABLES
+from pipeline_orchestrator.telemetry.degradation import FIRST, MARGIN_S, YIELDING
 from pipeline_orchestrator.transport.avro_codec import AvroCodec
 from pipeline_orchestrator.transport.kafka_clients import is_embedded
 from pipeline_orchestrator.transport.kafka_sink import KafkaSink
@@ -209,7 +212,8 @@ def build_processing(config: Mapping[str, Any]) -> Component:  # Any: parsed JSO
         max_bytes=EMBEDDED_SNAPSHOT_BYTES if embedded else None,
     )
     sink = KafkaSink(w.settings.kafka, f"processing/{w.instance}")
-    figures = ProcessingFigures(processor, sink, w.anchors("processing"))
+    linger = w.settings.kafka.linger_ms / 1000
+    figures = ProcessingFigures(processor, sink, w.anchors("processing"), linger)
     source = KafkaSource(
         w.settings.kafka,
         EVENTS,
@@ -217,7 +221,7 @@ def build_processing(config: Mapping[str, Any]) -> Component:  # Any: parsed JSO
         start=processor.start_positions,
         on_ack=_both(processor.acknowledged, figures.acknowledged),
         group="pipeline-processing",
-        pace_seconds=w.settings.kafka.linger_ms / 1000,
+        pace_seconds=linger,
     )
     figures.source = source
     stage = Stage(
@@ -234,7 +238,10 @@ def build_processing(config: Mapping[str, Any]) -> Component:  # Any: parsed JSO
 
 
 def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
-    """Each topic -> its table; one stage per table, so that a slow or refusing table stalls no other."""
+    """Each topic -> its table; one stage per table, so that a slow or refusing table stalls no other.
+
+    Where ClickHouse cannot keep up with all, some yield (not on the embedded broker, which soon drops what waits).
+    """
     w = Wiring.of(config)
     partitions = w.partitions(w.settings.storage.instances)
     store = Store(w.settings.clickhouse)
@@ -242,13 +249,15 @@ def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
     letters = KafkaSink(w.settings.kafka, f"storage/{w.instance}")
     parts = [Part("claim", claim.keep, required=False)]
     sinks: dict[str, ClickHouseSink] = {}
+    flush = w.settings.storage.flush_ms / 1000
+    precedence = Precedence(2 * flush + MARGIN_S / 2)  # before they count as behind themselves
     for topic in TOPICS:
         refused = RefusedRows(letters)
         sink = ClickHouseSink(
             ClickHouseTable(store, TABLES[topic], claim), state_dir=w.state_dir, instance=w.instance, on_refused=refused
         )
         refused.sink = sinks[topic] = sink
-        figures = StorageFigures(sink, w.anchors("storage"))
+        figures = StorageFigures(sink, w.anchors("storage"), flush)
         source = KafkaSource(
             w.settings.kafka,
             topic,
@@ -256,14 +265,18 @@ def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
             start=sink.start_positions,
             on_ack=figures.acknowledged if topic == EVENTS else None,
             group=f"pipeline-storage-{topic}",
-            pace_seconds=w.settings.storage.flush_ms / 4000,
+            pace_seconds=flush / 4,
         )
         figures.source = source
-        batching = BatchingSource(
-            source, max_rows=w.settings.storage.flush_rows, max_age=w.settings.storage.flush_ms / 1000
-        )
+        joined = BatchingSource(source, max_rows=w.settings.storage.flush_rows, max_age=flush)
+        intake: Source = RepairingSource(joined, sink)
+        table = TABLES[topic].table
+        if table in FIRST:
+            precedence.first[table] = source.seconds_behind
+        elif table in YIELDING and not is_embedded(w.settings.kafka):
+            intake = figures.yielding = YieldingSource(intake, precedence)
         stage = Stage(
-            RepairingSource(batching, sink),
+            intake,
             [],
             sink,
             source_name="kafka",
@@ -272,7 +285,7 @@ def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
             on_tick=figures,
             dependencies=w.dependencies,
         )
-        parts.append(Part(TABLES[topic].table, stage.run))
+        parts.append(Part(table, stage.run))
     parts.append(Part("audit", HourlyAudit(store, list(sinks.values())).run, required=False))
 
     async def close() -> None:
@@ -301,7 +314,8 @@ def build_cache(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
         group="pipeline-cache",
         pace_seconds=w.settings.redis.flush_ms / 2000,
     )
-    batching = BatchingSource(source, max_rows=50_000, max_age=w.settings.redis.flush_ms / 1000)
+    flush = w.settings.redis.flush_ms / 1000
+    batching = BatchingSource(source, max_rows=50_000, max_age=flush)
     stage = Stage(
         batching,
         [],
@@ -309,7 +323,7 @@ def build_cache(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
         source_name="kafka",
         sink_name="redis",
         prepare=w.topics,
-        on_tick=CacheFigures(source, sink),
+        on_tick=CacheFigures(source, sink, flush),
         dependencies=w.dependencies,
     )
     return Reporting(stage, w.dependencies)

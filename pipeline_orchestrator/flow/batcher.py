@@ -17,21 +17,29 @@ from pipeline_orchestrator.errors import EndOfInputError
 from pipeline_orchestrator.flow.connector import Probe, Source
 from pipeline_orchestrator.record import Batch, OffsetRange, Stamps
 
+MAX_BYTES = 64 << 20  # of joined batches, as they came: rows alone would not bound what long lines need
+
 
 class BatchingSource:
-    """Joins batches until `max_rows` rows are there or `max_age` seconds have passed since the last delivery.
+    """Joins batches until `max_rows` or `max_bytes` are there or `max_age` seconds have passed since the last delivery.
 
     So what comes after a pause is delivered at once, and no row waits longer than `max_age`.
 
     While nothing has come, `read` returns None as the inner source does. When the inner source ends, what was
     joined is delivered before the end is. When it breaks (NotConnectedError), what was joined is forgotten: it was
-    never acknowledged, so it is read again. A batch may exceed `max_rows` by one inner batch.
+    never acknowledged, so it is read again. A batch may exceed `max_rows` and `max_bytes` by one inner batch.
     """
 
     def __init__(
-        self, source: Source, *, max_rows: int, max_age: float, now: Callable[[], float] = time.monotonic
+        self,
+        source: Source,
+        *,
+        max_rows: int,
+        max_age: float,
+        max_bytes: int = MAX_BYTES,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.source, self.max_rows, self.max_age = source, max_rows, max_age
+        self.source, self.max_rows, self.max_age, self.max_bytes = source, max_rows, max_age, max_bytes
         self._now = now
         self._joined: list[Batch] = []
         self._delivered = now()
@@ -72,7 +80,11 @@ class BatchingSource:
         raise EndOfInputError("the source has delivered everything")
 
     def _due(self) -> bool:
-        return sum(map(len, self._joined)) >= self.max_rows or self._now() - self._delivered >= self.max_age
+        full = (
+            sum(map(len, self._joined)) >= self.max_rows
+            or sum(batch.size_bytes for batch in self._joined) >= self.max_bytes
+        )
+        return full or self._now() - self._delivered >= self.max_age
 
     def _take(self) -> Batch:
         joined, self._joined = self._joined, []

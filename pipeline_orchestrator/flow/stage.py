@@ -59,6 +59,7 @@ class Stage:
         self.drain_seconds, self.patience_seconds = drain_seconds, patience_seconds
         self._undelivered = False  # what is in flight has met trouble
         self._in_flight: asyncio.Task[None] | None = None
+        self._was_open = False
 
     async def run(self, ctx: Context) -> None:
         """See the class."""
@@ -69,6 +70,7 @@ class Stage:
                 return
             if not await self._until_open(ctx, self.source, self.source_name):
                 return
+            self._was_open = True
             ctx.ready()
             await self._loop(ctx)
             await self._settle(ctx)
@@ -103,6 +105,8 @@ class Stage:
 
         async def pause(seconds: float) -> bool:
             ctx.progress(0)
+            if self._was_open:
+                self._tick(ctx)
             await self._pause(ctx, seconds)
             return not ctx.drain.is_set()
 
@@ -141,8 +145,7 @@ class Stage:
                 ctx.recovered()
                 continue
             ctx.timed("idle", time.perf_counter() - began)
-            if self.on_tick is not None:
-                self.on_tick(ctx)
+            self._tick(ctx)
             if batch is None:
                 await self._reap(ctx)
                 ctx.progress(0)
@@ -153,6 +156,11 @@ class Stage:
             ctx.timed("busy", time.perf_counter() - began)
             await self._settle(ctx)
             self._in_flight = asyncio.create_task(self._deliver(ctx, output))
+
+    def _tick(self, ctx: Context) -> None:
+        """Figures are told while the stage works, and while it is blocked too: that is when they matter."""
+        if self.on_tick is not None:
+            self.on_tick(ctx)
 
     def process(self, batch: Batch) -> Output:
         """Run the processors in order; each sees the batch, their rows are joined in one output."""
@@ -176,6 +184,7 @@ class Stage:
                 began = time.perf_counter()
                 await asyncio.wait({task}, timeout=1.0)
                 ctx.timed("blocked", time.perf_counter() - began, on=self.sink_name)
+                self._tick(ctx)
             await task
         finally:
             if not task.done():

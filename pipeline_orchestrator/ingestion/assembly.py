@@ -23,6 +23,7 @@ from pipeline_orchestrator.ingestion.line_parser import LineParser
 from pipeline_orchestrator.ingestion.parse_lines import ParseLines
 from pipeline_orchestrator.ingestion.reader import IngestionReader
 from pipeline_orchestrator.ingestion.symbol_moves import SymbolMoves
+from pipeline_orchestrator.ingestion.volume_watch import VolumeWatch
 from pipeline_orchestrator.market.events import PORT
 from pipeline_orchestrator.record import DeadLetter, Mark
 
@@ -88,10 +89,14 @@ def make_ingestion(
     watches = [GapWatch(journal).observe]
     watches += [DepthWatch(journal, link.wishes).observe for link in reader.connections if link.name == "level2"]
 
+    volumes = VolumeWatch(journal)
+
     def observe(rows: pa.RecordBatch, chunk: SpoolChunk, dead: list[DeadLetter]) -> None:
         past = PORT["lookup"] in codes_of(rows.column("port"))
         if past or rows.column("replay_of").null_count < len(rows):  # what was replayed or refilled was not heard now
             rows = rows.filter(pc.and_(pc.is_null(rows.column("replay_of")), pc.equal(rows.column("source"), "L")))
+        if settings.iqfeed.volume_gaps:
+            volumes.observe(rows, chunk, dead)  # before the others: what they find ends a gap
         for watch in watches:
             watch(rows, chunk)
         reader.observe(rows, dead)

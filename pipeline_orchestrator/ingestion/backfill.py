@@ -307,6 +307,8 @@ class Backfill:
                 raise WaitError("ClickHouse does not answer")
             whole = next((row for row in rows if row.symbol is None), None)
             said = of_all(rows)
+            if rows and whole is None:  # of one symbol alone: nothing is to be said for all
+                self._settled.discard(gap_id)
             if whole is None or said is None or whole.state == "open" or whole.key in self._said:
                 continue
             self._settled.discard(gap_id)

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline_orchestrator.ingestion.gap_watch import codes_of, int64s_of
+from pipeline_orchestrator.ingestion.gap_watch import codes_of, int64s_of, valid_of
 from pipeline_orchestrator.market.events import KIND, PORT
 
 FRESH_SECONDS = 3.0
@@ -62,7 +61,7 @@ class FirstLines:
         symbols = rows.column("symbol")
         mine &= int64s_of(rows.column("epoch")) == epoch
         if symbols.null_count:
-            mine &= _valid(symbols)
+            mine &= valid_of(symbols)
         at = np.flatnonzero(mine)
         if not len(at):
             return lines
@@ -117,9 +116,3 @@ class FirstLines:
             return []
         known = [(name, max(0.0, (market_us - at) / 1e6)) for name, at in self._heard.items() if at is not None]
         return sorted(known, key=lambda each: -each[1])[:most]
-
-
-def _valid(symbols: pa.DictionaryArray) -> npt.NDArray[np.bool_]:
-    bits, end = symbols.buffers()[0], symbols.offset + len(symbols)
-    known = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little", count=end)[symbols.offset :]
-    return np.asarray(known == 1, dtype=np.bool_)

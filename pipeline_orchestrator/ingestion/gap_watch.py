@@ -81,6 +81,23 @@ def int64s_of(array: pa.Array) -> npt.NDArray[np.int64]:
     return np.frombuffer(array.buffers()[1], dtype=np.int64)[array.offset : array.offset + len(array)]
 
 
+def valid_of(array: pa.Array) -> npt.NDArray[np.bool_]:
+    """Which entries of a column are not null."""
+    bits = array.buffers()[0]
+    return np.ones(len(array), dtype=np.bool_) if bits is None else _bits(bits, array)
+
+
+def flags_of(array: pa.BooleanArray) -> npt.NDArray[np.bool_]:
+    """The values of a boolean column."""
+    return _bits(array.buffers()[1], array)
+
+
+def _bits(bits: pa.Buffer, array: pa.Array) -> npt.NDArray[np.bool_]:
+    end = array.offset + len(array)
+    known = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little", count=end)[array.offset :]
+    return np.asarray(known == 1, dtype=np.bool_)
+
+
 def codes_of(array: pa.DictionaryArray) -> npt.NDArray[np.int32]:
     """The dictionary codes of a column (meaningless where it is null), without a copy."""
     indices = array.indices

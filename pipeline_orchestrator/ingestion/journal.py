@@ -257,6 +257,14 @@ class Journal:
         detail = {"phase": "begin", "gap_id": gap_id, "cause": cause, "connection": connection, "from": since}
         self.fact("gap", connection, None, {**detail, "waits_for": waits_for} if waits_for else detail)
 
+    def trades_missed(
+        self, symbol: str, cause: str, begun: dict[str, Any], ended: dict[str, Any], detail: dict[str, Any]
+    ) -> None:
+        """Trades of one symbol did not come between two lines of Level 1: a gap that is over when it is found."""
+        gap_id = ":".join(str(part) for part in self.spool.next_id[:3])
+        same = {"phase": "missed", "gap_id": gap_id, "cause": cause, "connection": "level1"}
+        self.fact("gap", "level1", symbol, {**same, "from": begun, "to": ended, "detail": detail})
+
     def gap_ends(self, connection: str, symbol: str, to: dict[str, Any]) -> None:
         """The symbol was heard of again at `to`; closes what is complete."""
         for gap in self.ledger.of(connection):

@@ -3,7 +3,8 @@
 A gap begins for a connection (fact without symbol), ends for each symbol at its first line after the new watch (fact
 with symbol), and is closed for all once nothing more is expected. Later it is settled, for each symbol and then for
 all: filled, or unresolved with the reason. Every partition hears of what concerns all; only partition 0 makes rows of
-it. The end of a symbol makes a row in that symbol's partition.
+it. The end of a symbol makes a row in that symbol's partition. What is found only when it is over, for one symbol, is
+said with one fact (`missed`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 CONNECTIONS = {"level1": 1, "level2": 2}
 SETTLED = ("filled", "unresolved")
+MISSED = "missed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,10 @@ NOWHERE = Place()
 
 @dataclass(frozen=True, slots=True)
 class GapFact:
-    """`phase` is begin, end (of a symbol), closed (for all) or one of SETTLED; `opened` = (epoch, seq) of the gap's id.
+    """`phase` is begin, end (of a symbol), closed (for all), MISSED or of SETTLED; `opened` = (epoch, seq) of its id.
 
-    One that settles a gap says all of it anew, since nobody keeps a gap that was closed: `begun` and `at` are both
-    its ends, `detail` the JSON of what became of it.
+    MISSED says all of a gap at once; one that settles a gap says all of it anew, since nobody keeps a gap that was
+    closed: `begun` and `at` are both its ends, `detail` is JSON: what became of it.
     """
 
     phase: str
@@ -88,12 +90,12 @@ class GapBook:
 def read_gap(document: dict[str, Any]) -> GapFact:
     """A gap's JSON. Raises ValueError, KeyError, TypeError where it is none."""
     phase, gap_id, connection = document["phase"], document["gap_id"], document["connection"]
-    if phase not in {"begin", "end", "closed", *SETTLED} or connection not in CONNECTIONS:
+    if phase not in {"begin", "end", "closed", MISSED, *SETTLED} or connection not in CONNECTIONS:
         raise ValueError(f"no gap: phase {phase!r}, connection {connection!r}")
     _, epoch, seq = (int(part) for part in gap_id.split(":"))
     at = _place(document, "from" if phase == "begin" else "to")
     fact = GapFact(phase, gap_id, connection, (epoch, seq), str(document.get("cause", "")), at)
-    if phase not in SETTLED:
+    if phase not in {MISSED, *SETTLED}:
         return fact
     return replace(fact, begun=_place(document, "from"), detail=json.dumps(document.get("detail") or {}))
 

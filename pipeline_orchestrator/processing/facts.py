@@ -11,6 +11,7 @@ import pyarrow as pa
 from pipeline_orchestrator.market.events import GAPS, KINDS, PORTS, arrow_schema
 from pipeline_orchestrator.market.gaps import (
     CONNECTIONS,
+    MISSED,
     NOWHERE,
     SETTLED,
     GapBook,
@@ -43,7 +44,7 @@ _ACTS = {
     "unsubscribed": FACT_UNWATCH,
 }
 _GAP_ACTS = {"begin": FACT_GAP_BEGIN, "end": FACT_GAP_END, "closed": FACT_GAP_CLOSED}
-_GAP_ACTS |= dict.fromkeys(SETTLED, FACT_NOTHING)
+_GAP_ACTS |= dict.fromkeys((MISSED, *SETTLED), FACT_NOTHING)
 SETTLED_REVISION = 2  # of a row: 0 while open, 1 closed
 
 
@@ -150,7 +151,8 @@ class GapRows:
     def put_fact(self, rows: Rows, i: int, partition: int, symbol: str | None, fact: GapFact, book: GapBook) -> None:
         """Apply a gap's fact to the partition's open gaps; a row where this partition makes one."""
         settled = fact.phase in SETTLED
-        gap = OpenGap(fact.gap_id, fact.connection, fact.cause, fact.begun) if settled else book.take(fact)
+        whole = settled or fact.phase == MISSED
+        gap = OpenGap(fact.gap_id, fact.connection, fact.cause, fact.begun) if whole else book.take(fact)
         if symbol is None and partition != 0:
             return
         begins = fact.phase == "begin"

@@ -47,6 +47,9 @@ class CacheStats:
     values: int = 0  # keys written or confirmed
     refused: int = 0  # values that were not newer than the key's
     flushes: int = 0
+    flush_seconds: float = 0.0  # of all flushes
+    flushed_rows: int = 0  # rows of market.features that they were made of,
+    flushed_values: int = 0  # of which so many were the newest of their symbol and written
     rebuilds: int = 0
     last_flush_seconds: float | None = None
     newest_recv_us: int | None = None
@@ -212,7 +215,10 @@ class RedisSink:
         self._latest |= values
         self._next |= moved
         self.stats.flushes += 1
+        self.stats.flushed_rows += len(batch)
+        self.stats.flushed_values += len(values)
         self.stats.last_flush_seconds = time.perf_counter() - began
+        self.stats.flush_seconds += self.stats.last_flush_seconds
         if batch.stamps.newest_recv_us:
             self.stats.newest_recv_us = batch.stamps.newest_recv_us
 

@@ -23,6 +23,7 @@ from pipeline_orchestrator.status import (
 )
 from pipeline_orchestrator.telemetry.audited import audit_document
 from pipeline_orchestrator.telemetry.breakers import breaker_document
+from pipeline_orchestrator.telemetry.degradation import Degradation
 from pipeline_orchestrator.telemetry.figures import Figures
 from pipeline_orchestrator.telemetry.metrics import Histogram, base_name, label_of
 from pipeline_orchestrator.telemetry.process import ProcessFigures
@@ -66,6 +67,7 @@ class Snapshots:
         self._figures: dict[str, Figures] = {}
         self._services: dict[str, tuple[int, ServiceStatus]] = {}
         self.budgets: dict[str, Budget] = {}
+        self._degradation = Degradation()
 
     def beat(self, component_id: str, incarnation: int, beat: Beat) -> None:
         """Take in one heartbeat."""
@@ -90,9 +92,10 @@ class Snapshots:
     ) -> PipelineSnapshot:
         """The snapshot of this moment."""
         now = self._clock.monotonic_ns()
-        fresh = self._fresh_gauges(states, now)
+        fresh, generated_at = self._fresh_gauges(states, now), rfc3339(self._clock.wall_ns())
+        wanted = {state.id: fresh.get(state.id) for state in states if state.state is not State.STOPPED}
         return PipelineSnapshot(
-            generated_at=rfc3339(self._clock.wall_ns()),
+            generated_at=generated_at,
             status=status,
             pid=os.getpid(),
             since=rfc3339(since_ns),
@@ -107,6 +110,7 @@ class Snapshots:
                 for name in (*SERVICES, *self._extra_services())
             },
             budgets=dict(self.budgets),
+            degradation=self._degradation.document(wanted, generated_at),
             audit=audit_document(
                 [self._figures[s.id].total["gauges"] for s in states if s.id in self._figures], self._clock.wall_ns()
             ),

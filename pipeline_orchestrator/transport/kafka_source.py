@@ -15,6 +15,7 @@ from pipeline_orchestrator.errors import (
     PipelineError,
 )
 from pipeline_orchestrator.flow.connector import Probe
+from pipeline_orchestrator.flow.lag import LagClock
 from pipeline_orchestrator.record import Batch, LogBounds
 from pipeline_orchestrator.transport.avro_codec import AvroCodec
 from pipeline_orchestrator.transport.incoming_batches import to_batch
@@ -80,7 +81,10 @@ class KafkaSource:
         self._watch: asyncio.Task[None] | None = None
         self._commit: asyncio.Task[None] | None = None
         self._watched = self._committed = 0.0
+        self._read_at = time.monotonic()
         self._starved_since: float | None = None
+        self._lag = LagClock()
+        self._unacknowledged = 0  # batches
         self._until: dict[int, int] | None = None
         self.log_id = ""
         self.positions: dict[int, int] = {}  # next offset to deliver
@@ -101,6 +105,30 @@ class KafkaSource:
         if bounds is None or not self.positions:
             return None
         return sum(max(0, bounds.end[partition] - position) for partition, position in self.positions.items())
+
+    @property
+    def records_behind(self) -> int | None:
+        """Records not acknowledged yet as of the newest answer; None while not open."""
+        bounds = self.bounds
+        if bounds is None or not self.positions:
+            return None
+        return sum(max(0, bounds.end[partition] - done) for partition, done in self._done().items())
+
+    def seconds_behind(self) -> float | None:
+        """How long the oldest record that is not acknowledged has waited, see LagClock; None while not open.
+
+        To be asked again and again, also while nobody reads: then it has the log's ends looked up, so it is called
+        within the event loop.
+        """
+        bounds = self.bounds
+        if bounds is None or not self.positions:
+            return None
+        self._look_meanwhile()
+        return self._lag.seconds(bounds.end, self._done())
+
+    def _done(self) -> dict[int, int]:
+        """Next offsets of what is acknowledged; all that was passed counts where nothing waits for it."""
+        return self.acked if self._unacknowledged else self.positions
 
     async def open(self) -> None:
         """See flow.connector.Source. Raises NotConnectedError, ForeignLogError, PermanentError."""
@@ -128,8 +156,10 @@ class KafkaSource:
         self.log_id = log_id
         self.positions = {partition: positions[partition] for partition in self._partitions}
         self.acked = dict(self.positions)
-        self._watched = time.monotonic()
+        self._watched = self._read_at = time.monotonic()
         self._starved_since = None
+        self._lag.forget()
+        self._unacknowledged = 0
 
     async def _log_id(self) -> str:
         if self._admin is None:
@@ -160,6 +190,7 @@ class KafkaSource:
         except PositionGoneError as error:  # opening again asks the owner, who sees the new ends and identity
             raise NotConnectedError(f"the log of {self.topic} moved away under its reader: {error}") from error
         fetched_ns = time.monotonic_ns()
+        self._read_at = time.monotonic()
         spans = parse_record_sets(sets)
         self._fetch.moved(spans.next_offsets)
         self.positions.update(spans.next_offsets)
@@ -167,11 +198,13 @@ class KafkaSource:
             self._starved_since = self._starved_since or time.monotonic()
             return None
         self._starved_since = None
+        self._unacknowledged += 1
         return to_batch(self._codec, spans, log_id=self.log_id, fetched_ns=fetched_ns)
 
     async def ack(self, batch: Batch) -> None:
         for part in batch.ranges:
             self.acked[part.partition] = part.last + 1
+        self._unacknowledged -= 1
         batch.stamps.acked_ns = time.monotonic_ns()
         if self._on_ack is not None:
             self._on_ack(batch)
@@ -195,6 +228,17 @@ class KafkaSource:
         if self._watch is None and time.monotonic() - self._watched >= self._watch_seconds:
             self._watched = time.monotonic()
             self._watch = asyncio.create_task(self._watch_once())
+
+    def _look_meanwhile(self) -> None:
+        """The watch goes on while nobody reads, for the ends of the log; nobody starves then."""
+        if time.monotonic() - self._read_at < self._watch_seconds:
+            return
+        self._starved_since = None
+        if self._watch is not None and self._watch.done() and (error := self._watch.exception()) is not None:
+            if not isinstance(error, NotConnectedError):
+                return  # the next read raises it
+            self._watch = None  # the next read finds out whether that still holds
+        self._look_after()
 
     async def _watch_once(self) -> None:
         log_id, _ = await self._look()

@@ -38,12 +38,14 @@ Flying = tuple[float, bytes | OSError]  # when it is due, and what: no bytes are
 class Link:
     """What one way of a connection does to its bytes. Times in seconds; order is always kept.
 
-    `pieces` cuts into sends of 1 to so many bytes; `resets` is the share of chunks at which the connection is reset.
+    `shared`: the bandwidth is that of all connections of the way together, as of a slow server. `pieces` cuts into
+    sends of 1 to so many bytes; `resets` is the share of chunks at which the connection is reset.
     """
 
     delay: float = 0.0
     jitter: float = 0.0  # +- to the delay
     bytes_per_second: float = 0.0  # 0 = no limit
+    shared: bool = False
     pieces: int = 0  # 0 = as they were read
     held: bool = False
     resets: float = 0.0
@@ -76,6 +78,7 @@ class FaultProxy:
         self.target, self.port = target, free_port()
         self.accepted = self.resets = self.cuts = self.seen = 0
         self._links: dict[Way, Link] = dict.fromkeys(WAYS, Link())
+        self._free_at: dict[Way, float] = dict.fromkeys(WAYS, 0.0)  # when what shares a bandwidth has passed
         self._mute = False
         self._left, self._when = 0, b""
         self._chance = random.Random(seed)
@@ -291,7 +294,10 @@ class FaultProxy:
             await sink.drain()
             each.passed[way] += len(piece)
             if link.bytes_per_second:
-                await asyncio.sleep(len(piece) / link.bytes_per_second)
+                now = self._loop.time()
+                begins = max(now, self._free_at[way]) if link.shared else now
+                self._free_at[way] = begins + len(piece) / link.bytes_per_second
+                await asyncio.sleep(self._free_at[way] - now)
             elif link.pieces:
                 await asyncio.sleep(0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -78,6 +79,14 @@ async def test_batches_are_joined_up_to_the_row_limit_and_acknowledged_one_by_on
     assert first.rows.column("symbol").to_pylist() == [f"S{seq % 5}" for seq in range(7)]
     await joined.ack(first)
     assert source.acked == parts[:2]
+
+
+async def test_bytes_bound_what_is_joined_too() -> None:
+    parts = [replace(part, size_bytes=100) for part in batches([1, 1, 1, 1])]
+    joined = BatchingSource(Scripted(parts), max_rows=100, max_age=60.0, max_bytes=250)
+    first = await joined.read()
+    assert first is not None
+    assert (len(first), first.size_bytes) == (3, 300)
 
 
 async def test_what_is_joined_is_delivered_when_it_gets_too_old() -> None:

@@ -117,6 +117,20 @@ class Rows(OneBatch):
         return replace(batch, rows=pa.record_batch({"n": [1, 2, 3]}))
 
 
+class Two(OneBatch):
+    """A source of two batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    async def read(self) -> Batch | None:
+        self.reads += 1
+        if self.reads > 2:
+            raise EndOfInputError("two were all")
+        return Batch.empty("log")
+
+
 class Dropping:
     """A processor that makes nothing of anything."""
 
@@ -146,6 +160,26 @@ async def test_a_write_that_hangs_is_degraded_while_the_peer_does_not_answer(tmp
         assert ctx.cause == (None if there else "Kafka at h:1 does not answer; 7 lines wait")
         sink.answer.set()
     assert ctx.cause is None
+
+
+async def test_figures_are_told_while_a_write_hangs(tmp_path: Path) -> None:
+    """That is when a stage falls behind: figures of before would say that all is well."""
+    sink, ctx = Hanging(True), FakeContext(tmp_path)
+    blocked, ticks = asyncio.Event(), 0
+
+    def tick(_: FakeContext) -> None:
+        nonlocal ticks
+        ticks += 1
+        if ticks > 4:  # two reads, and what comes while nothing can be read
+            blocked.set()
+
+    source = Two()
+    stage = Stage(source, [], sink, on_tick=tick)  # type: ignore[arg-type]  # only what a run calls
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        group.create_task(stage.run(ctx))
+        await blocked.wait()
+        assert source.reads == 2
+        sink.answer.set()
 
 
 async def test_what_waits_is_told_while_a_peer_cannot_be_opened(tmp_path: Path) -> None:

@@ -335,6 +335,16 @@ async def test_the_row_for_all_follows_its_symbols(tmp_path: Path) -> None:
         assert stand.said()[2] == (None, "filled", {"rows": 8, "symbols": 2})
 
 
+async def test_a_gap_of_one_symbol_alone_has_no_row_for_all_to_wait_for(tmp_path: Path) -> None:
+    tables = Tables(gap())
+    async with standing(tmp_path, tables) as (stand, _):
+        await stand.look()
+        tables.take(stand.facts())
+        await stand.look()
+        assert [symbol for symbol, _, _ in stand.said()] == ["A"]
+        assert not stand.part._settled  # else the table would be asked about it for ever
+
+
 async def test_other_instances_symbols_are_left_to_them(tmp_path: Path) -> None:
     tables = Tables(gap("A"), gap("B"), gap(None))
     async with standing(tmp_path, tables) as (stand, _):

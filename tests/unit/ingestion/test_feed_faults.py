@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from infrastructure.simulator.fault_kinds import parse
+from infrastructure.simulator.feed import Behaviour
 from infrastructure.simulator.generated import GeneratedMarket
 from infrastructure.simulator.sent_log import read_sent_log
 from pipeline_orchestrator.flow.spool_reader import iter_frames
@@ -59,9 +60,11 @@ class Fed:
 
 
 @asynccontextmanager
-async def fed(tmp_path: Path, rate: float = 500, **iqfeed: Any) -> AsyncIterator[Fed]:
+async def fed(
+    tmp_path: Path, rate: float = 500, behaviour: Behaviour | None = None, **iqfeed: Any
+) -> AsyncIterator[Fed]:
     market = GeneratedMarket(SYMBOLS, rate=rate, seed=3)
-    async with serving(market, sent_log=tmp_path / "sent.tsv") as server:
+    async with serving(market, behaviour=behaviour, sent_log=tmp_path / "sent.tsv") as server:
         at = {name: port for name, (_, port) in server.simulator.addresses.items()}
         ports = {"level1_port": at["level1"], "port": at["level2"], "admin_port": at["admin"]}
         async with Running(None, tmp_path / "state", SYMBOLS, **{**ports, **iqfeed}) as running:

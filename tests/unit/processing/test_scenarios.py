@@ -281,6 +281,23 @@ def test_a_gap_that_is_settled_later_is_one_more_revision_and_flags_nothing() ->
     assert [row["symbol"] for row in process(feed, partition=4)["gaps"]] == ["A"]
 
 
+def test_trades_that_were_missed_are_one_closed_gap_of_their_symbol_wherever_that_lives() -> None:
+    feed = Feed(epoch=3)
+    begun, ended = ({"epoch": 3, "seq": seq, "event_time_us": NOON + seq} for seq in (7, 9))
+    same: dict[str, Any] = {"cause": "volume_skipped", "from": begun, "to": ended, "detail": {"volume": 40}}
+    feed.trade("A", 10 * D, 5)
+    feed.fact("gap", "A", "level1", phase="missed", gap_id="0:3:2", **same)
+    feed.trade("A", 10 * D, 5)
+    for partition in (0, 4):
+        made = process(feed, partition=partition)
+        (row,) = made["gaps"]
+        shown = ("gap_id", "symbol", "state", "cause", "revision", "from_seq", "to_seq", "to_time_us", "detail")
+        assert [row[name] for name in shown] == [
+            *("0:3:2", "A", "closed", "volume_skipped", 1, 7, 9, NOON + 9, '{"volume": 40}')
+        ]
+        assert [each["gap_flag"] for each in made["features"]] == [False, False]
+
+
 def test_books_every_second_show_only_what_changed_since() -> None:
     feed = Feed()
     feed.book("A", [(10 * D, 5)], [])

@@ -79,6 +79,8 @@ async def test_each_key_holds_the_newest_row_with_named_fields(server: Server) -
     assert (value["best_bid"], value["best_bid_decimal"], value["mid_decimal"]) == (187_230_000, "187.23", "187.235")
     assert (value["microprice"], value["microprice_decimal"], value["gap_flag"]) == (None, None, False)
     assert value["book_state"] == "valid"
+    assert (sink.stats.flushed_rows, sink.stats.flushed_values) == (20, 3)
+    assert sink.stats.flush_seconds == sink.stats.last_flush_seconds
     await sink.close()
 
 

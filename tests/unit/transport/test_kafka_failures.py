@@ -124,6 +124,48 @@ async def test_lag_and_positions_follow_reading_and_acknowledging(kafka: KafkaCo
     assert source.lag_records == 50
     batch = await source.read()
     assert batch is not None and source.positions[HOME] == 50 and source.acked[HOME] == 0
+    assert (source.lag_records, source.records_behind) == (0, 50)
     await source.ack(batch)
     assert heard == [50] and source.acked[HOME] == 50 and batch.stamps.acked_ns > 0
+    assert (source.records_behind, source.seconds_behind()) == (0, 0.0)
+    await source.close()
+    assert (source.records_behind, source.seconds_behind()) == (None, None)
+
+
+async def test_how_far_behind_is_known_while_nobody_reads(kafka: KafkaConfig) -> None:
+    source = KafkaSource(kafka, EVENTS, [HOME], from_beginning, watch_seconds=0.0)
+    await source.open()
+    assert await source.read() is None and source.records_behind == 0
+    sink = KafkaSeam(kafka).sink()
+    await sink.open()
+    await sink.write(output(events([event(seq) for seq in range(50)])))
+    await sink.close()
+    async with asyncio.timeout(20):
+        while not source.seconds_behind():  # asked by who waits for the reader, again and again
+            await asyncio.sleep(0)
+    assert source.records_behind == 50
+    assert source._starved_since is None  # it was not even asked
+    async with asyncio.timeout(20):
+        while (batch := await source.read()) is None:
+            pass
+    await source.ack(batch)
+    assert source.seconds_behind() == 0.0
+    await source.close()
+
+
+async def test_a_broker_that_is_away_while_nobody_reads_is_found_by_who_reads_on(
+    broker: MockKafka, kafka: KafkaConfig
+) -> None:
+    source = KafkaSource(kafka, EVENTS, range(PARTITIONS), from_beginning, watch_seconds=0.0)
+    await source.open()
+    broker.close()
+    async with asyncio.timeout(20):
+        for _ in range(3):
+            source.seconds_behind()  # raises nothing
+            watch = source._watch
+            assert watch is not None
+            await asyncio.wait({watch})
+        with pytest.raises(NotConnectedError):
+            while True:
+                await source.read()
     await source.close()
