@@ -242,13 +242,14 @@ def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
     letters = KafkaSink(w.settings.kafka, f"storage/{w.instance}")
     parts = [Part("claim", claim.keep, required=False)]
     sinks: dict[str, ClickHouseSink] = {}
+    retention = None if is_embedded(w.settings.kafka) else w.settings.retention
     for topic in TOPICS:
         refused = RefusedRows(letters)
         sink = ClickHouseSink(
             ClickHouseTable(store, TABLES[topic], claim), state_dir=w.state_dir, instance=w.instance, on_refused=refused
         )
         refused.sink = sinks[topic] = sink
-        figures = StorageFigures(sink, w.anchors("storage"))
+        figures = StorageFigures(sink, w.anchors("storage"), retention)
         source = KafkaSource(
             w.settings.kafka,
             topic,
@@ -270,6 +271,7 @@ def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
             sink_name="clickhouse",
             prepare=w.topics,
             on_tick=figures,
+            waiting=figures.waiting,
             dependencies=w.dependencies,
         )
         parts.append(Part(TABLES[topic].table, stage.run))
