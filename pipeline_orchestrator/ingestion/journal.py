@@ -66,6 +66,7 @@ class Journal:
         self.replayed: dict[str, str] = {}  # line -> the one it was spooled anew as
         self.refused_lines = 0
         self.full = False
+        self.full_because = ""
         self.unsaid_facts = 0
         self._wall_ns, self._mono_ns, self._room_when_full = 0, 0, 0
         self._holes: list[tuple[Mark | None, Mark]] = []
@@ -145,6 +146,7 @@ class Journal:
         self.refused_lines += lines
         if not self.full:
             self.full, self._room_when_full = True, self.spool.room_bytes()
+            self.full_because = self.spool.refused_because
             for connection in self.last:
                 self.gap_begins(connection, "spool_full")
 

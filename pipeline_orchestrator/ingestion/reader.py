@@ -135,10 +135,10 @@ class IngestionReader:
         if self.moves.waiting:
             causes.append(_waiting(self.moves.waiting))
         if self.journal.full:
-            text = "spool is full: new lines are refused since its quota is used up"
+            text = f"spool is full: new lines are refused, {self.journal.full_because}"
             joined = (
                 "; ".join([text, *(s.cause for s in causes)]),
-                "let Kafka take what waits, or raise spool.quota_bytes",
+                "let Kafka take what waits, raise spool.quota_bytes, or free space where it lies",
             )
         else:
             joined = ("; ".join(s.cause for s in causes), next((s.next_step for s in causes if s.next_step), ""))
