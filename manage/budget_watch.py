@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from config.durations import seconds
 from config.sections import Settings
 from pipeline_orchestrator.leftover_spools import leftover_spools
 from pipeline_orchestrator.status import Budget
+from pipeline_orchestrator.volume import Volume
 
 INTERVAL_SECONDS = 10.0
 WINDOW_SECONDS = 3600.0
@@ -121,11 +123,16 @@ class BudgetWatch:
     def measure(self) -> dict[str, Budget]:
         """All budgets now; `disk` is the whole volume of the state directory."""
         now = time.monotonic()
-        figures = {name: (size_of(path), limit) for name, (path, limit) in self.places.items()}
+        figures = {name: (size_of(path), limit, path) for name, (path, limit) in self.places.items()}
         volume = shutil.disk_usage(self.state)
-        figures["disk"] = (volume.used, volume.used + volume.free)
+        figures["disk"] = (volume.used, volume.used + volume.free, self.state)
         found = {}
-        for name, (used, limit) in figures.items():
+        for name, (used, limit, path) in figures.items():
             self._growth[name].add(now, used)
-            found[name] = budget_of(used, limit, self._growth[name].seen())
+            lies_on = Volume.of(path)
+            found[name] = replace(
+                budget_of(used, limit, self._growth[name].seen()),
+                volume=str(lies_on.mount),
+                free_bytes=lies_on.free_bytes,
+            )
         return found

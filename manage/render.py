@@ -353,8 +353,16 @@ def _budgets(document: Doc) -> list[str]:
             text += f", {size(budget['bytes_per_day'])}/day"
         if budget.get("seconds_to_full") is not None:
             text += f", full in {duration(budget['seconds_to_full'])}"
+        if _short_of_room(budget):
+            text += f", {size(budget['free_bytes'])} free on {budget['volume']}"
         parts.append(text)
     return ["  budgets     " + " · ".join(parts)] if parts else []
+
+
+def _short_of_room(budget: Doc) -> bool:
+    """Whether its file system is full before its limit is reached."""
+    free, used, limit = budget.get("free_bytes"), budget.get("used_bytes"), budget.get("limit_bytes")
+    return free is not None and used is not None and limit is not None and free < limit - used
 
 
 def _audit(document: Doc, style: Style) -> list[str]:

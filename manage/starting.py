@@ -14,7 +14,7 @@ from manage import instance
 from manage.asked import difference_text, way_there
 from manage.client import Control, ControlError, DeniedError, NotRunningError, RefusedError
 from manage.daemon import Request
-from manage.daemonize import await_ready, launch
+from manage.daemonize import BIND_SECONDS, await_ready, launch
 from manage.exits import CliError, Exit
 from manage.interrupts import goes_on, nothing_started, still_trying
 from manage.render import local_time
@@ -175,7 +175,7 @@ def start_detached(
             told = launch(request, hold)
             hold.release()
     except CliError as error:
-        if error.code != "already_running" or (running := found_running(terminal, request)) is None:
+        if error.code != "already_running" or (running := _quicker(terminal, request)) is None:
             raise
         hold.release()
         return already(terminal, request, running, timeout=timeout, wait=wait)
@@ -192,6 +192,16 @@ def start_detached(
         stop_pipeline(terminal, request.state, force=True)
         raise
     return {**answer, **summary(status)}
+
+
+def _quicker(terminal: Terminal, request: Request) -> Document | None:
+    """The pipeline that took the lock before us, as `found_running` tells it, once it listens; None: it has ended."""
+    end = time.monotonic() + BIND_SECONDS
+    while (running := found_running(terminal, request)) is None:
+        if not instance.locked(request.state) or time.monotonic() > end:
+            return None
+        time.sleep(POLL_SECONDS)
+    return running
 
 
 def _await_ready(terminal: Terminal, request: Request, timeout: float, pid: int) -> Document:
@@ -217,6 +227,7 @@ def already(terminal: Terminal, request: Request, running: Document, *, timeout:
         "already_running": True,
         "pid": running["pid"],
         "since": running["since"],
+        "socket": str(instance.socket_of(request.state)),
         **summary(status),
     }
 
@@ -248,5 +259,5 @@ def text(answer: Document) -> str:
     """The answer for people."""
     since = f"since {local_time(answer['since'])}, pid {answer['pid']}"
     if answer["already_running"]:
-        return f"already running {since}"
+        return f"already running {since}, socket {answer['socket']}"
     return f"{answer['status']} {since}"

@@ -319,6 +319,7 @@ class PipelineOrchestrator:
         while True:
             views = supervisor.views()
             self._processes = probe.sample(view.pid for view in views if view.pid is not None)
+            supervisor.saw_memory({pid: each.rss_bytes for pid, each in self._processes.items()})
             self._newest = None
             now = SYSTEM.monotonic_ns()
             if now - performance_at >= PERFORMANCE_S * 1e9:

@@ -13,9 +13,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from config.sections import RetentionConfig
 from pipeline_orchestrator.component import Context
 from pipeline_orchestrator.dead_letters import STORE_REFUSED
 from pipeline_orchestrator.flow.precedence import YieldingSource
@@ -152,9 +154,11 @@ class ProcessingFigures(MeasuredLatency):
 class StorageFigures(MeasuredLatency):
     """Lag, rows, uncertain outcomes; `stored_latency` where `acknowledged` is connected (the events table)."""
 
-    def __init__(self, sink: ClickHouseSink, clock_file: Path, flush_seconds: float) -> None:
+    def __init__(
+        self, sink: ClickHouseSink, clock_file: Path, flush_seconds: float, retention: RetentionConfig | None = None
+    ) -> None:
         super().__init__("stored_latency", clock_file)
-        self.sink, self.flush_seconds = sink, flush_seconds
+        self.sink, self.flush_seconds, self.retention = sink, flush_seconds, retention
         self.source: KafkaSource | None = None
         self.yielding: YieldingSource | None = None
         self._rows = self._refused = 0
@@ -175,6 +179,23 @@ class StorageFigures(MeasuredLatency):
         ctx.gauge("audit_required", int(self.sink.audits.required))
         for note in self.sink.take_notes():
             ctx.event("WARNING", note.event, detail=note.text)
+
+    def waiting(self) -> str:
+        """For people, since when rows wait, and until when Kafka keeps them; "" while none does.
+
+        Told to the minute: one cause for all tables, and not another one with each attempt.
+        """
+        since_us = self.sink.stats.oldest_unsealed_recv_us
+        if since_us is None:
+            return ""
+        since = datetime.fromtimestamp(since_us / 1e6, UTC)
+        if self.retention is None:
+            return f"unsaved since {since:%H:%M} UTC"
+        until = since + timedelta(hours=self.retention.kafka_hours)
+        return (
+            f"unsaved since {since:%H:%M} UTC; Kafka keeps it until {until:%Y-%m-%d %H:%M} UTC by"
+            f" retention.kafka_hours, less where a partition outgrows {self.retention.kafka_bytes_per_partition} bytes"
+        )
 
 
 class CacheFigures(_EachSecond):

@@ -102,12 +102,14 @@ class ServiceStatus:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """One bounded store; None = not known (yet)."""
+    """One bounded store; None = not known (yet). `volume`: where its file system is mounted; `free_bytes`: of that."""
 
     used_bytes: int | None = None
     limit_bytes: int | None = None
     bytes_per_day: float | None = None
     seconds_to_full: float | None = None
+    volume: str | None = None
+    free_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

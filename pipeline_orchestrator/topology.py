@@ -251,13 +251,14 @@ def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
     sinks: dict[str, ClickHouseSink] = {}
     flush = w.settings.storage.flush_ms / 1000
     precedence = Precedence(2 * flush + MARGIN_S / 2)  # before they count as behind themselves
+    retention = None if is_embedded(w.settings.kafka) else w.settings.retention
     for topic in TOPICS:
         refused = RefusedRows(letters)
         sink = ClickHouseSink(
             ClickHouseTable(store, TABLES[topic], claim), state_dir=w.state_dir, instance=w.instance, on_refused=refused
         )
         refused.sink = sinks[topic] = sink
-        figures = StorageFigures(sink, w.anchors("storage"), flush)
+        figures = StorageFigures(sink, w.anchors("storage"), flush, retention)
         source = KafkaSource(
             w.settings.kafka,
             topic,
@@ -283,6 +284,7 @@ def build_storage(config: Mapping[str, Any]) -> Component:  # Any: parsed JSON
             sink_name="clickhouse",
             prepare=w.topics,
             on_tick=figures,
+            waiting=figures.waiting,
             dependencies=w.dependencies,
         )
         parts.append(Part(table, stage.run))

@@ -72,6 +72,7 @@ class Lane:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"chdb-{name}")
         self._connection: Any = None  # Any: chDB has no types
         self._database = "default"
+        self._failed_inserts: int | None = None  # as the engine counts them; None = to be read again
 
     async def call(self, work: Callable[[], T]) -> T:
         """Run `work` on the lane's thread. A cancelled wait does not stop the work."""
@@ -105,6 +106,7 @@ class Lane:
 
     def run(self, statement: Statement, sql: str) -> Reply:
         """Run one statement to its end, its whole result in memory."""
+        self._failed_inserts = None
 
         def work() -> Reply:
             began = time.perf_counter()
@@ -118,10 +120,15 @@ class Lane:
         return self._within(statement, work)
 
     def insert(self, statement: Statement, insert: Insert, data: memoryview) -> Reply:
-        """Insert `data`; nothing is visible unless this returns (one part per partition of the table)."""
+        """Insert `data`; nothing is visible unless this returns (one part per partition of the table).
+
+        For a full disk chDB's streamed insert returns as if all had been written; the engine itself counts it as failed.
+        """
 
         def work() -> Reply:
-            began = time.perf_counter()
+            began, began_at = time.perf_counter(), int(time.time())
+            before = self._failed_inserts if self._failed_inserts is not None else self._count_failed()
+            self._failed_inserts = None
             inserter = self._connection.send_insert(insert.head, insert.format)
             try:
                 inserter.append(bytes(data))
@@ -129,10 +136,30 @@ class Lane:
             except BaseException:
                 inserter.close()
                 raise
+            after = self._count_failed()
+            if after != before:
+                raise self._newest_error(began_at)
+            self._failed_inserts = after
             # The engine's own figure counts from the connection's first insert in some versions: rows are exact.
             return Reply([], rows_written=int(result.rows_written), elapsed_s=time.perf_counter() - began)
 
         return self._within(statement, work)
+
+    def _count_failed(self) -> int:
+        return int(self.plain("SELECT sum(value) FROM system.events WHERE event = 'FailedInsertQuery'"))
+
+    def _newest_error(self, since: int) -> EngineError:
+        """What the engine noted since a Unix second; without a number of its own where that is not one error alone."""
+        found = self.plain(
+            f"SELECT code, name, last_error_message FROM system.errors WHERE last_error_time >= toDateTime({since})"
+            " ORDER BY last_error_time DESC"
+        )
+        errors = [line.split("\t") for line in found.decode("utf-8", "replace").splitlines()]
+        if len(errors) == 1:
+            ((code, name, message),) = errors
+            return EngineError(f"Code: {code}. DB::Exception: {message} ({name})")
+        noted = "; ".join(f"{name}: {message}" for _, name, message in errors) or "nothing noted"
+        return EngineError(f"The insert has failed, and the engine noted since: {noted} (UNKNOWN_EXCEPTION)", code=1002)
 
     def stream_open(self, statement: Statement, sql: str) -> Any:  # Any: chDB's result has no types
         """Begin a streamed read; the lane is busy until `stream_close`."""

@@ -38,12 +38,12 @@ from pipeline_orchestrator.flow.spool_format import (
 )
 from pipeline_orchestrator.flow.spool_keeping import SegmentKeeper
 from pipeline_orchestrator.record import EventId
+from pipeline_orchestrator.volume import NO_ROOM, disk_trouble
 
 __all__ = ["Frame", "Place", "Spool", "iter_frames"]
 
 EPOCH_FILE, LOCK_FILE = "epoch", "lock"
 FACT_RESERVE = 1 << 20  # bytes below the quota that only facts may use, at most a sixteenth of it
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Spool:
@@ -79,6 +79,7 @@ class Spool:
         self.end = Place(0, 0)
         self.first_segment = 0  # segments above this number are this epoch's own
         self.refused_bytes = 0
+        self.refused_because = ""  # of the newest refusal
         self._users, self._lock_fd, self._fd = 0, -1, -1
         self._syncer: _Syncer | None = None
 
@@ -123,23 +124,26 @@ class Spool:
     ) -> int | None:
         """Write one frame; returns its first sequence number, or None where there is no room (nothing was written).
 
-        Point R is the return. A fact may use the reserve where `reserve` is True. Raises OSError for anything but a
-        full disk.
+        Point R is the return. A fact may use the reserve where `reserve` is True. Where the disk is full before the
+        quota is, segments that are kept although Kafka has them go first. Raises OSError for anything but a full disk.
         """
         size = FRAME_BYTES + len(raw)
         if not self._has_room(size, fact=reserve and port == FACT_PORT):
-            self.refused_bytes += len(raw)
+            self._refused(raw, f"its quota of {self.quota_bytes} bytes is used up")
             return None
-        try:
-            if self._fd < 0 or self.end.offset >= self.segment_bytes:
-                self._next_segment()
-            seq = self.next_seq
-            self._write(encode_frame(self.instance, port, flags, self.epoch, seq, count, recv_ns, raw), raw)
-        except OSError as error:
-            if error.errno not in _NO_ROOM:
-                raise
-            self.refused_bytes += len(raw)
-            return None
+        seq = self.next_seq
+        while True:
+            try:
+                if self._fd < 0 or self.end.offset >= self.segment_bytes:
+                    self._next_segment()
+                self._write(encode_frame(self.instance, port, flags, self.epoch, seq, count, recv_ns, raw), raw)
+                break
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    raise
+                if not self.keeper.make_room(size):
+                    self._refused(raw, disk_trouble(error, self.directory))
+                    return None
         self.next_seq += count
         self.keeper.set_size(self.end.segment, self.end.offset)
         assert self._syncer is not None
@@ -147,6 +151,10 @@ class Spool:
         for told in self.on_append:
             told()
         return seq
+
+    def _refused(self, raw: bytes | memoryview, why: str) -> None:
+        self.refused_bytes += len(raw)
+        self.refused_because = why
 
     def append_fact(self, fact: Fact, recv_ns: int, *, reserve: bool = True) -> EventId | None:
         """Write one fact; its identity, or None where even the reserve (if it may be used) is used up."""

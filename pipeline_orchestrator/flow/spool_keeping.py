@@ -102,10 +102,14 @@ class SegmentKeeper:
         kept = segment_path(self.directory, number, kept=True)
         temp = kept.with_name(kept.name + ".tmp")
         stat = path.stat()
-        with path.open("rb") as source, temp.open("wb") as target:
-            zstandard.ZstdCompressor(level=LEVEL).copy_stream(source, target)
-            target.flush()
-            os.fsync(target.fileno())
+        try:
+            with path.open("rb") as source, temp.open("wb") as target:
+                zstandard.ZstdCompressor(level=LEVEL).copy_stream(source, target)
+                target.flush()
+                os.fsync(target.fileno())
+        except OSError:  # a full disk: what cannot be finished must not take room; tried again at the next tidying
+            temp.unlink(missing_ok=True)
+            raise
         os.utime(temp, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         with self._lock:
             if not path.exists():

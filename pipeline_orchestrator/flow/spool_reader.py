@@ -25,6 +25,7 @@ from pipeline_orchestrator.flow.spool_format import Frame, Place, SegmentHeader,
 from pipeline_orchestrator.flow.spool_scan import COLUMNS, COUNT, EPOCH, RECV_US, SEQ, Bytes, Table, scan_frames
 from pipeline_orchestrator.flow.spool_segment import SegmentReader
 from pipeline_orchestrator.record import Batch, Mark, Stamps
+from pipeline_orchestrator.volume import disk_trouble
 
 __all__ = ["Frame", "SpoolChunk", "SpoolSource", "iter_frames"]
 
@@ -381,7 +382,8 @@ class SpoolSource:
             try:
                 await asyncio.shield(self._writing)
             except OSError as error:
-                self.spool.notes.append(("WARNING", "spool_cursor_not_saved", {"cause": str(error)}))
+                cause = disk_trouble(error, self.spool.directory)
+                self.spool.notes.append(("WARNING", "spool_cursor_not_saved", {"cause": cause}))
                 continue
             self._saved = cursor
             self.spool.keeper.acknowledged(cursor.place.segment)

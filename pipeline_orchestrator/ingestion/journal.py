@@ -67,6 +67,7 @@ class Journal:
         self.refused_lines = 0
         self.full = False
         self.full_since_us: int | None = None  # receipt of the first line that was refused; the last time, once over
+        self.full_because = ""
         self.unsaid_facts = 0
         self._wall_ns, self._mono_ns, self._room_when_full = 0, 0, 0
         self._holes: list[tuple[Mark | None, Mark]] = []
@@ -147,6 +148,7 @@ class Journal:
         if not self.full:
             self.full, self._room_when_full = True, self.spool.room_bytes()
             self.full_since_us = self.recv_ns() // 1000
+            self.full_because = self.spool.refused_because
             for connection in self.last:
                 self.gap_begins(connection, "spool_full")
 

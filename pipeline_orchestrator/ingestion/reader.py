@@ -135,7 +135,7 @@ class IngestionReader:
         if self.moves.waiting:
             causes.append(_waiting(self.moves.waiting))
         if self.journal.full:
-            full = _full(self.journal.full_since_us)
+            full = _full(self.journal.full_since_us, self.journal.full_because)
             joined = ("; ".join([full.cause, *(s.cause for s in causes)]), full.next_step)
         else:
             joined = ("; ".join(s.cause for s in causes), next((s.next_step for s in causes if s.next_step), ""))
@@ -240,12 +240,12 @@ def _attempt(name: str, at_us: int | None) -> str | None:
     return None if at_us is None else f"{name}: next attempt {datetime.fromtimestamp(at_us / 1e6, UTC):%H:%M:%S} UTC"
 
 
-def _full(since_us: int | None) -> LinkState:
+def _full(since_us: int | None, because: str) -> LinkState:
     """What is shown while lines are refused."""
     since = "an unknown time" if since_us is None else f"{datetime.fromtimestamp(since_us / 1e6, UTC):%H:%M:%S.%f} UTC"
     return LinkState(
-        cause=f"spool is full: new lines are refused since {since}, its quota or its disk is used up",
-        next_step="let Kafka take what waits, or raise spool.quota_bytes",
+        cause=f"spool is full: new lines are refused since {since}, {because}",
+        next_step="let Kafka take what waits, raise spool.quota_bytes, or free space where it lies",
     )
 
 

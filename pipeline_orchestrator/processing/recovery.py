@@ -31,6 +31,7 @@ from pipeline_orchestrator.processing.snapshot_codec import (
 )
 from pipeline_orchestrator.processing.snapshot_store import SnapshotStore
 from pipeline_orchestrator.record import Batch, EventId, LogBounds, Output
+from pipeline_orchestrator.volume import disk_trouble
 
 TURN_NS = 10_000_000  # spent on packing before one batch
 
@@ -297,7 +298,7 @@ class RecoverableProcessing:
         try:
             self.store.write(packed.partition, encode(packed.header, packed.sections))
         except OSError as error:
-            fields = {"partition": packed.partition, "cause": str(error)}
+            fields = {"partition": packed.partition, "cause": disk_trouble(error, self.store.root)}
             self.notices.append(("ERROR", "snapshot_not_written", fields))
         else:
             self.snapshots_written += 1

@@ -26,9 +26,11 @@ from pipeline_orchestrator.flow.connector import Probe
 BAD_DATA = frozenset({6, 27, 38, 41, 53, 69, 70, 72, 117, 131, 321, 349, 407, 469, 691})
 # The schema, the rights or the settings are wrong: no row would pass.
 FATAL = frozenset({16, 47, 60, 81, 115, 164, 497, 516})
+NO_ROOM = frozenset({243})  # NOT_ENOUGH_SPACE
 DEPENDENCY = "clickhouse"
 CHUNK = 1 << 20  # bytes per piece of an insert's body
 CLOSE_SECONDS = 3.0
+PROBE_SECONDS = 1.0
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -146,7 +148,7 @@ class Store:
             text = f"ClickHouse at {self.address} did not answer within {limit:g} s"
             raise UncertainError(text, dependency=DEPENDENCY) from error
         except (ClickHouseError, OSError) as error:
-            raise self._decided(error) from error
+            raise await self._decided(error) from error
 
     async def insert(self, table: str, rows: pa.RecordBatch, query_id: str, token: str) -> None:
         """Insert one batch; when this returns all of it is stored.
@@ -175,20 +177,38 @@ class Store:
             text = f"no answer to an insert of {rows.num_rows} rows within {self.insert_timeout:g} s"
             raise UncertainError(text, dependency=DEPENDENCY) from error
         except (ClickHouseError, OSError) as error:
-            raise self._decided(error) from error
+            raise await self._decided(error) from error
         if summary.written_rows != rows.num_rows:
             text = f"{summary.written_rows} of {rows.num_rows} rows were acknowledged"
             raise UncertainError(text, dependency=DEPENDENCY)
 
-    def _decided(self, error: Exception) -> Exception:
+    async def _decided(self, error: Exception) -> Exception:
         """Our error for the client's: the code decides, never the text."""
         code = getattr(error, "code", None)
         if not code:
             return NotConnectedError(f"ClickHouse at {self.address}: {_short(error)}", dependency=DEPENDENCY)
+        if code in NO_ROOM:
+            return RetryableError(
+                f"storage full: ClickHouse at {self.address} has no room (code {code}): {await self._room()}",
+                next_step="free space on its disk; it goes on by itself",
+                dependency=DEPENDENCY,
+            )
         text = f"ClickHouse at {self.address} answered code {code}: {_short(error)}"
         if code in BAD_DATA:
             return RowsRefusedError(text)
         return PermanentError(text) if code in FATAL else RetryableError(text, dependency=DEPENDENCY)
+
+    async def _room(self) -> str:
+        """The server's fullest disk, by its own word; never raises for a server that does not tell."""
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                found = await self.client.query(
+                    "SELECT path, free_space, total_space FROM system.disks ORDER BY free_space LIMIT 1"
+                )
+            ((path, free, total),) = found.result_rows
+        except (ClickHouseError, OSError, TimeoutError, ValueError):
+            return "its free space is unknown"
+        return f"disk {path} has {free} of {total} bytes free"
 
     async def ensure_dead(self, query_ids: Sequence[str], deadline: float = 10.0) -> None:
         """Kill these queries and wait until none of them runs. Raises UncertainError when one still does."""
@@ -215,12 +235,12 @@ class Store:
         return str(UUID(str(rows[0][0]))) if rows else ""
 
     async def probe(self) -> Probe:
-        """One round trip with a deadline of 1 s; never raises for an absent server."""
+        """One round trip with a deadline; never raises for an absent server."""
         began = time.perf_counter()
         try:
             if self._client is None:
                 return Probe("clickhouse", self.address, None, None, "not connected yet")
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(PROBE_SECONDS):
                 await self._client.query("SELECT 1")
         except (ClickHouseError, OSError, TimeoutError) as error:
             return Probe("clickhouse", self.address, False, None, _short(error))

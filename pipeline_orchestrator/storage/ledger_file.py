@@ -20,6 +20,7 @@ from pipeline_orchestrator.durable import replace_durably, sync_directory
 from pipeline_orchestrator.errors import RetryableError
 from pipeline_orchestrator.record import Mark
 from pipeline_orchestrator.storage.ledger import Intent, LastRow, Ledger, PartRange, Position, Recheck
+from pipeline_orchestrator.volume import NO_ROOM, disk_trouble
 
 FORMAT = 1
 
@@ -85,7 +86,8 @@ class LedgerFile:
             replace_durably(self.path, [render(ledger)])
         except OSError as error:
             raise RetryableError(
-                f"cannot write ledger {self.path}: {error}", next_step="free space on its volume"
+                f"cannot write ledger {self.path}: {disk_trouble(error, self.path)}",
+                next_step="free space on its volume" if error.errno in NO_ROOM else f"ls -ld {self.directory}",
             ) from error
 
     def siblings(self) -> list[Ledger]:

@@ -2,7 +2,8 @@
 
 KEYS[1] = md:log, KEYS[2] = md:pos, KEYS[3...] = the value keys; ARGV[1] = the writer's log id, ARGV[2] = number of
 positions, then partition, next offset pairs, then one value per key. Answers the number of values written, -1 when
-md:log is absent (the store was emptied), -2 when it names another log: then nothing was changed.
+md:log is absent (the store was emptied), -2 when it names another log: then nothing was changed. A md:log or md:pos of
+a wrong type is not ours: both are removed, which is -1 too.
 
 A value is written when the key is absent, not a value of ours, or of another log, and otherwise only when its offset
 is greater and it is not an older output of the same instance (a resend repeats old outputs at new offsets).
@@ -10,6 +11,14 @@ Positions move only with the values they stand for, so a position found later is
 """
 
 WRITE = """
+local kinds = {string = KEYS[1], hash = KEYS[2]}
+for kind, key in pairs(kinds) do
+  local found = redis.call('TYPE', key).ok
+  if found ~= kind and found ~= 'none' then
+    redis.call('DEL', KEYS[1], KEYS[2])
+    return -1
+  end
+end
 local log = redis.call('GET', KEYS[1])
 if not log then return -1 end
 if log ~= ARGV[1] then return -2 end

@@ -142,6 +142,7 @@ class RedisSink:
         another log stay until a newer one overwrites them.
         """
         self._log_id = bounds.log_id
+        await self._drop_foreign()
         found = await self._call(lambda client: client.get(LOG_KEY))
         kept = await self._call(lambda client: client.hgetall(POSITION_KEY))
         same = found is not None and found.decode() == bounds.log_id
@@ -162,6 +163,17 @@ class RedisSink:
             starts |= await self._rebuilt(bounds, missing)
         self._next = dict(starts)
         return starts
+
+    async def _drop_foreign(self) -> None:
+        """What stands under our names with a wrong type says nothing about our values: both keys begin anew."""
+        for name, kind in ((LOG_KEY, b"string"), (POSITION_KEY, b"hash")):
+            found = await self._call(partial(_kind, name))
+            if found not in {b"none", kind}:
+                text = (
+                    f"Redis at {self.address} held a {found.decode()} under {name}: removed, all values are made anew"
+                )
+                self.notes.append(Note("cache_foreign_key", text))
+                await self._call(lambda client: client.delete(LOG_KEY, POSITION_KEY))
 
     async def _begin_log(self) -> None:
         """From now on values are written under our log only."""
@@ -227,7 +239,7 @@ class RedisSink:
         answer = await self._write_all(values, positions)
         if answer == -1:
             self.notes.append(
-                Note("cache_emptied", f"Redis at {self.address} was empty: every known value is written again")
+                Note("cache_emptied", f"Redis at {self.address} had lost {LOG_KEY}: every known value is written again")
             )
             self.stats.rebuilds += 1
             await self._call(lambda client: client.set(LOG_KEY, self._log_id, nx=True))
@@ -291,6 +303,10 @@ class RedisSink:
         """The notes since the last call."""
         notes, self.notes = self.notes, []
         return notes
+
+
+async def _kind(name: str, client: Redis) -> Any:  # Any: bytes
+    return await client.type(name)
 
 
 async def _scan(cursor: int, client: Redis) -> Any:  # Any: cursor and names

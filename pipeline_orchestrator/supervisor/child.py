@@ -46,6 +46,7 @@ class Child:
     trouble: tuple[str, str] | None = None  # cause and next step the component reported
     cause: str = ""
     next_step: str = ""
+    rss_bytes: int | None = None  # newest figure of its process
     exit_cause: tuple[str, str] = ("", "")  # its own last word
     history: RestartHistory = field(default_factory=RestartHistory)
     escalated: bool = False
@@ -70,7 +71,7 @@ class Child:
         """Nothing of it is left but its number."""
         self.handle, self.pid, self.said_ready, self.trouble = None, None, False, None
         self.ending, self.deadline_s, self.last_beat_ns = Ending.NONE, None, None
-        self.exit_cause, self.token_age_s = ("", ""), 0.0
+        self.exit_cause, self.token_age_s, self.rss_bytes = ("", ""), 0.0, None
 
     def take_spec(self) -> None:
         """Let a changed spec take over, if one waits."""

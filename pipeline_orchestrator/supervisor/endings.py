@@ -14,6 +14,7 @@ from pipeline_orchestrator.supervisor.events import Exited
 from pipeline_orchestrator.supervisor.restart import RestartPolicy, decide
 from pipeline_orchestrator.supervisor.roster import Roster
 from pipeline_orchestrator.supervisor.watchdog import Limits, hung
+from pipeline_orchestrator.telemetry.oom_kills import OomKills
 
 ABORT_S = 2.0  # for the stacks to be written before SIGKILL
 KILL_S = 5.0  # after SIGKILL, before the process is called stuck
@@ -35,6 +36,7 @@ class Endings:
 
     def __init__(self, roster: Roster, policy: RestartPolicy, limits: Limits, rng: random.Random) -> None:
         self._roster, self._policy, self._limits, self._rng = roster, policy, limits, rng
+        self.oom_kills = OomKills()
         self._deadline_s: float | None = None
         self.forced = False
         self.stopping = False
@@ -126,7 +128,7 @@ class Endings:
         """An incarnation is over: what follows is decided here."""
         now, ending, asked = self._roster.now(), child.ending, child.wish is not Wish.RUN
         failed = event.code != 0
-        cause, next_step = _cause(child, event), child.exit_cause[1]
+        cause, next_step = self._cause(child, event), child.exit_cause[1]
         fields = {"trace": event.trace} if event.trace else {}
         self._roster.note(
             "INFO" if asked and not failed else "WARNING",
@@ -177,18 +179,28 @@ class Endings:
         self._roster.enter(child, State.FAILED, cause, step)
         self._roster.note("ERROR", "component_failed", id=child.spec.id, cause=cause, next_step=step)
 
+    def _cause(self, child: Child, event: Exited) -> str:
+        """Why it ended, in one line: its own last word, or what was seen from outside, or both."""
+        own = child.exit_cause[0]
+        if child.ending in (Ending.ABORT, Ending.KILL) and own:
+            return f"{own}; stacks in {event.trace}" if event.trace else own
+        if event.blameless or not own:
+            if event.code is not None and event.code < 0 and not event.blameless:
+                unasked = event.code == -signal.SIGKILL and child.ending is Ending.NONE
+                return f"killed by {event.detail}{self._whose(child) if unasked else ''}"
+            return event.detail if event.code != 0 else ""
+        return own
+
+    def _whose(self, child: Child) -> str:
+        """Who sent a SIGKILL that we did not: said where the kernel's own count tells it."""
+        recent = self.oom_kills.recent()
+        memory = "" if child.rss_bytes is None else f", last RSS {child.rss_bytes} bytes"
+        if recent is None:
+            return f" from outside; whether for want of memory cannot be told here{memory}"
+        kills, whom = recent
+        if kills <= 0:
+            return f" from outside; no OOM kill of {whom} just now{memory}"
+        return f", likely OOM: {kills} of {whom} killed for want of memory just now{memory}"
+
     def _reported(self, child: Child, how: str, now: float) -> None:
         self.report.append(Stopped(child.spec.id, how, round(now - child.asked_at_s, 3), child.pid))
-
-
-def _cause(child: Child, event: Exited) -> str:
-    """Why it ended, in one line: its own last word, or what was seen from outside, or both."""
-    own = child.exit_cause[0]
-    if child.ending in (Ending.ABORT, Ending.KILL) and own:
-        return f"{own}; stacks in {event.trace}" if event.trace else own
-    if event.blameless or not own:
-        if event.code is not None and event.code < 0 and not event.blameless:
-            whose = " (by an operator, or out of memory)" if event.code == -signal.SIGKILL else ""
-            return f"killed by {event.detail}{whose if child.ending is Ending.NONE else ''}"
-        return event.detail if event.code != 0 else ""
-    return own

@@ -131,6 +131,13 @@ class Supervisor:
         """Let a running component do something and answer: see Questions.ask. Raises KeyError too."""  # Any: JSON
         return await self._questions.ask(self._roster.children[component_id], verb, body, timeout_s)
 
+    def saw_memory(self, rss_bytes: Mapping[int, int | None]) -> None:
+        """Newest resident memory by pid, about once a second: told where a process is killed for want of it."""
+        self._endings.oom_kills.look(self._roster.now())
+        for child in self._roster.children.values():
+            if child.pid is not None and rss_bytes.get(child.pid) is not None:
+                child.rss_bytes = rss_bytes[child.pid]
+
     # -- what others see ---------------------------------------------------------------------------------------
 
     @property

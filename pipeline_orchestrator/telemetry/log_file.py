@@ -6,11 +6,13 @@ events over the pipe to the process that holds the file.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
 
 from pipeline_orchestrator.telemetry.logs import LEVELS, LogEvent, RepeatLimiter, format_json, format_text
+from pipeline_orchestrator.volume import disk_trouble
 
 
 class LogFile:
@@ -31,9 +33,9 @@ class LogFile:
                 self._open()
             if self._size + len(body) > self.max_bytes and self._size > 0:
                 self._rotate()
-            self._size += os.write(self._fd, body)
+            self._append(body)
         except OSError as error:
-            self.failed = f"{error.strerror} ({self.path})"
+            self.failed = disk_trouble(error, self.path)
             self.lost_lines += 1
             return False
         return True
@@ -49,14 +51,30 @@ class LogFile:
         self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         self._size = os.fstat(self._fd).st_size
 
+    def _copy(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
+
+    def _append(self, body: bytes) -> None:
+        """All of a line or nothing: half of one would run into the next."""
+        if os.write(self._fd, body) < len(body):
+            os.ftruncate(self._fd, self._size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        self._size += len(body)
+
     def _rotate(self) -> None:
-        """Shift the copies, copy the live file to .1, truncate it. The oldest copy is dropped."""
-        for number in range(self.files - 1, 1, -1):
-            older = self.path.with_name(f"{self.path.name}.{number - 1}")
-            if older.exists():
-                older.replace(self.path.with_name(f"{self.path.name}.{number}"))
+        """Drop the oldest copy, copy the live file, shift the copies, truncate it; a copy that fails shifts nothing."""
         if self.files > 1:
-            shutil.copyfile(self.path, self.path.with_name(f"{self.path.name}.1"))
+            self._copy(self.files - 1).unlink(missing_ok=True)
+            newest = self.path.with_name(f"{self.path.name}.new")
+            try:
+                shutil.copyfile(self.path, newest)
+            except OSError:
+                newest.unlink(missing_ok=True)
+                raise
+            for number in range(self.files - 1, 1, -1):
+                if self._copy(number - 1).exists():
+                    self._copy(number - 1).replace(self._copy(number))
+            newest.replace(self._copy(1))
         os.ftruncate(self._fd, 0)
         self._size = 0
 

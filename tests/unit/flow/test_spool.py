@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -228,11 +229,54 @@ def test_a_full_disk_refuses_the_frame_and_leaves_the_file_whole(
     assert [frame.raw for frame in iter_frames(tmp_path)] == [*written, b"kept\n"]
 
 
+def test_a_full_disk_takes_what_kafka_has_before_it_refuses_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = opened(tmp_path, segment_bytes=1 << 14)
+    fill(spool, 500)
+    spool.keeper.acknowledged(spool.end.segment)
+    spool.keeper.close()
+    real, room = os.writev, len(list_segments(tmp_path))
+
+    def full(fd: int, parts: tuple[bytes, ...]) -> int:
+        if len(list_segments(tmp_path)) >= room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(fd, parts)
+
+    monkeypatch.setattr(os, "writev", full)
+    assert spool.append(1, b"kept\n", 1, 0) is not None
+    assert len(list_segments(tmp_path)) < room
+    room = 0
+    assert spool.append(1, b"lost\n", 1, 0) is None
+    assert list(list_segments(tmp_path)) == [spool.end.segment], "all that Kafka has is gone"
+    assert "No space left on device" in spool.refused_because and "bytes free" in spool.refused_because
+    spool.close()
+
+
+def test_a_segment_that_the_disk_cannot_hold_twice_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = opened(tmp_path, segment_bytes=1 << 14)
+    written = fill(spool, 500)
+    with monkeypatch.context() as patch:
+
+        def no_room(fd: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr("pipeline_orchestrator.flow.spool_keeping.os.fsync", no_room)
+        spool.keeper.acknowledged(spool.end.segment)
+        spool.keeper.close()
+    assert not [path.name for path in tmp_path.iterdir() if path.name.endswith((".tmp", ".zst"))]
+    assert [frame.raw for frame in iter_frames(tmp_path)] == written
+    spool.close()
+
+
 def test_lines_leave_a_reserve_that_facts_may_use(tmp_path: Path) -> None:
     spool = opened(tmp_path, quota_bytes=1 << 16, segment_bytes=1 << 14)
     while spool.append(1, b"x" * 500 + b"\n", 1, 0) is not None:
         pass
     assert spool.append(1, b"x" * 500 + b"\n", 1, 0) is None
+    assert spool.refused_because == "its quota of 65536 bytes is used up"
     facts = 0
     while spool.append(0, b"f" * 100 + b"\n", 1, 0) is not None:
         facts += 1

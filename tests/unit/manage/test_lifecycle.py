@@ -15,11 +15,14 @@ import pytest
 
 from config.paths import PROJECT_ROOT
 from config.sections import Settings
-from manage import cli, daemonize, instance
+from manage import cli, daemonize, instance, starting
 from manage.client import Control
 from manage.daemon import Request
 from manage.exits import CliError
 from manage.protocol import StatusReply
+from manage.starts import Hold
+from manage.terminal import Terminal
+from pipeline_orchestrator.supervisor.instance_lock import InstanceLock
 from tests.unit.manage.conftest import Run
 
 
@@ -56,6 +59,26 @@ def test_second_start_finds_the_first_and_succeeds(fake_daemon: Path, run: Run) 
     _, first, _ = start(run, fake_daemon)
     code, second, _ = start(run, fake_daemon)
     assert (code, second["already_running"], second["pid"], second["since"]) == (0, True, first["pid"], first["since"])
+    assert second["socket"] == str(fake_daemon / "run" / "control.sock")
+
+
+def test_a_start_that_lost_by_a_moment_waits_until_the_winner_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the winner's lock and its socket nobody answers; equal settings are success all the same."""
+    request = Request(Settings(), tmp_path)
+    running = {"pid": 7, "since": "2026-03-02T14:30:00Z"}
+    answers = iter([None, None, running])
+
+    def lost(*_: object) -> None:
+        raise CliError("a pipeline already runs there", code="already_running")
+
+    monkeypatch.setattr(starting, "launch", lost)
+    monkeypatch.setattr(starting, "found_running", lambda *_: next(answers))
+    winner = InstanceLock.acquire(tmp_path)
+    answer = starting.start_detached(Terminal(), request, Hold(), timeout=1, wait=False, stays=True)
+    winner.release()
+    assert (answer["already_running"], answer["pid"]) == (True, 7)
 
 
 def test_second_start_with_other_settings_names_the_difference(fake_daemon: Path, run: Run, tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ STATUS: dict[str, Any] = {
             "bytes_per_day": float(1 << 30),
             "seconds_to_full": 1_700_000.0,
         },
+        "snapshots": {"used_bytes": 1 << 20, "limit_bytes": 9 << 20, "volume": "/data", "free_bytes": 4096},
         "logs": {"used_bytes": None, "limit_bytes": None},
     },
     "maintenance": None,
@@ -90,7 +91,8 @@ GOLDEN = """\
   latency     p50 8.25 ms p99 2.7 s
   not judged  health score, bottlenecks, active alerts
   services    kafka ok 3 ms (embedded) · clickhouse slow 412 ms · redis unreachable at 127.0.0.1:3 · iqfeed unknown
-  budgets     spool 212 MiB of 20 GiB, 1 GiB/day, full in 19d 16h · logs unknown"""
+  budgets     spool 212 MiB of 20 GiB, 1 GiB/day, full in 19d 16h · snapshots 1 MiB of 9 MiB, 4 KiB free on /data \
+· logs unknown"""
 
 
 def environment(**extra: str) -> dict[str, str]:

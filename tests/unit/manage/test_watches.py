@@ -11,6 +11,7 @@ from manage.composition import SIMULATOR, effective_settings, simulator_spec
 from manage.daemon import Request
 from manage.service_watch import ServiceWatch, feed_status, judged
 from pipeline_orchestrator.status import Budget, ComponentStatus, PipelineSnapshot, ServiceStatus
+from pipeline_orchestrator.volume import Volume
 from validate.probes import Answer
 
 FEED = {
@@ -151,6 +152,10 @@ def test_budgets_measure_what_lies_on_disk(tmp_path: Path) -> None:
     assert 1000 <= (found["spool"].used_bytes or 0) < 1100
     assert found["spool"].limit_bytes == settings.spool.quota_bytes
     assert found["snapshots"].used_bytes == 0
+    for budget in found.values():
+        lies_on = Volume.of(tmp_path)
+        assert budget.volume == str(lies_on.mount)
+        assert 0 < (budget.free_bytes or 0) <= lies_on.total_bytes
     assert size_of(tmp_path / "none") == 0
 
 

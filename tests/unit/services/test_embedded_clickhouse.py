@@ -26,6 +26,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from infrastructure.services import embedded_clickhouse_sql as sqltext
 from infrastructure.services.embedded_clickhouse_sql import Kind
 from tests.doubles.embedded import ROOT, EmbeddedClickHouseProcess, free_port
+from tests.doubles.small_disk import SmallDisk, why_no_mounts
 
 
 @pytest.fixture(scope="module")
@@ -282,3 +283,29 @@ def test_only_the_table_of_processes_is_shown_with_client_ids() -> None:
     assert sqltext.translate_ids("KILL QUERY WHERE query_id IN ('a''b', 'c')", {"a'b": "e\\1"}) == (
         "KILL QUERY WHERE query_id IN ('e\\\\1', 'c')"
     )
+
+
+@pytest.mark.slow
+def test_an_insert_that_a_full_disk_swallowed_is_refused_and_reads_go_on(tmp_path: Path) -> None:
+    """chDB answers such an insert as if it had been written."""
+    if why := why_no_mounts():
+        pytest.skip(why)
+    with SmallDisk(tmp_path / "data", 64 << 20) as disk:
+        small = EmbeddedClickHouseProcess(disk.path)
+        small.start()
+        try:
+            small.sql("CREATE TABLE t (a UInt64) ENGINE = MergeTree ORDER BY a")
+            post(small, b"1\n2\n", query="INSERT INTO t FORMAT TabSeparated")
+            for number in range(2):
+                disk.fill()
+                with pytest.raises(urllib.error.HTTPError) as caught:
+                    post(small, b"3\n4\n", query="INSERT INTO t FORMAT TabSeparated")
+                with caught.value as error:
+                    assert error.headers["X-ClickHouse-Exception-Code"] == "243"
+                    assert b"NOT_ENOUGH_SPACE" in error.read()
+                assert small.sql("SELECT sum(a) FROM t") == str(3 + 10 * number)
+                disk.clear()
+                post(small, b"10\n", query="INSERT INTO t FORMAT TabSeparated")
+                assert small.sql("SELECT sum(a) FROM t") == str(13 + 10 * number)
+        finally:
+            assert small.stop() == 0

@@ -174,6 +174,24 @@ async def test_a_key_of_another_type_is_replaced(server: Server) -> None:
     await sink.close()
 
 
+@pytest.mark.parametrize(("key", "foreign"), [("md:log", "LPUSH"), ("md:pos", "SET")])
+async def test_our_own_keys_of_another_type_are_made_anew(server: Server, key: str, foreign: str) -> None:
+    log = features(range(30))
+    await server.do(foreign, key, "x")
+    sink, starts = await opened(server, log)
+    assert starts == {0: 0, 1: 0}
+    assert [note.event for note in sink.take_notes()] == ["cache_foreign_key"]
+    await sink.write(Output(log.batch({0: 0, 1: 0}, {0: 7, 1: 5})))
+    await server.do("DEL", key)
+    await server.do(foreign, key, "x")
+    await sink.write(Output(log.batch({0: 7}, {0: 20})))
+    assert "cache_emptied" in {note.event for note in sink.take_notes()}
+    await sink.close()
+    again, starts = await opened(server, log)
+    assert starts == {0: 20, 1: 5}, "positions of every partition are back"
+    await again.close()
+
+
 async def test_a_full_server_is_retryable_and_keeps_the_connection(server: Server) -> None:
     log = features(range(3))
     sink, starts = await opened(server, log)

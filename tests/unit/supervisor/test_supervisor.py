@@ -11,6 +11,7 @@ from pipeline_orchestrator.component import Restart
 from pipeline_orchestrator.lifecycle import State
 from pipeline_orchestrator.supervisor.desired import DesiredStore
 from pipeline_orchestrator.supervisor.events import Exited, Heard
+from pipeline_orchestrator.telemetry.oom_kills import OomKills
 from tests.doubles.supervisor_stand import Stand, beat, spec
 
 
@@ -64,7 +65,7 @@ async def test_a_crash_means_backoff_and_a_successor_of_the_next_incarnation(sta
     stand.ready("storage/0")
     stand.exit("storage/0", -9, detail="SIGKILL")
     assert stand.state("storage/0") is State.BACKOFF
-    assert stand.view("storage/0").cause == "killed by SIGKILL (by an operator, or out of memory)"
+    assert stand.view("storage/0").cause.startswith("killed by SIGKILL from outside; ")
     stand.pass_time(0.75)
     assert stand.launcher.launched == [("storage/0", 1), ("storage/0", 2)]
     assert stand.view("storage/0").restarts == 1
@@ -80,6 +81,29 @@ async def test_the_successor_is_not_launched_before_the_predecessor_is_gone(stan
     stand.exit("storage/0", -9)
     stand.pass_time(1)
     assert stand.launcher.launched == [("storage/0", 1), ("storage/0", 2)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (3, 4, ", likely OOM: 1 of this machine killed for want of memory just now, last RSS 4096 bytes"),
+        (3, 3, " from outside; no OOM kill of this machine just now, last RSS 4096 bytes"),
+        (None, None, " from outside; whether for want of memory cannot be told here, last RSS 4096 bytes"),
+    ],
+)
+async def test_who_killed_is_said_as_far_as_the_kernel_tells(
+    stand: Stand, tmp_path: Path, before: int | None, after: int | None, said: str
+) -> None:
+    stand.supervisor._endings.oom_kills = OomKills(proc=tmp_path, cgroups=tmp_path)
+    stand.apply(spec("storage/0"))
+    stand.ready("storage/0")
+    for count in (before, after):
+        if count is not None:
+            (tmp_path / "vmstat").write_text(f"oom_kill {count}\n")
+        if count == before:
+            stand.supervisor.saw_memory({4000: 4096, 4001: 7})
+    stand.exit("storage/0", -9, detail="SIGKILL")
+    assert stand.view("storage/0").cause == f"killed by SIGKILL{said}"
 
 
 async def test_reports_of_a_dead_incarnation_mean_nothing(stand: Stand) -> None:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from pathlib import Path
+
+import pytest
 
 from pipeline_orchestrator.telemetry.log_file import LogFile, LogWriter
 from pipeline_orchestrator.telemetry.logs import LogEvent
@@ -66,6 +70,38 @@ def test_a_disk_that_refuses_is_counted_and_said_once_it_works(tmp_path: Path) -
     lines = (blocked / "x.log").read_text().splitlines()
     assert [line.split()[3] for line in lines] == ["three", "log_lines_lost"]
     assert "lines=2" in lines[1]
+
+
+def test_a_line_that_does_not_fit_whole_leaves_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = LogFile(tmp_path / "x.log")
+    log.write("before")
+    real = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda fd, body: real(fd, body[:3]))
+        assert not log.write("cut in two")
+    assert "No space left on device (errno 28)" in log.failed and "bytes free" in log.failed
+    assert log.write("after")
+    log.close()
+    assert (tmp_path / "x.log").read_text() == "before\nafter\n"
+
+
+def test_a_full_disk_costs_at_most_the_oldest_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = LogFile(tmp_path / "x.log", max_bytes=60, files=4)
+    for number in range(20):
+        assert log.write(f"line {number:02d} " + "x" * 20)
+    before = (tmp_path / "x.log.1").read_text()
+
+    def no_room(source: Path, target: Path) -> None:
+        target.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", no_room)
+        lost = sum(not log.write(f"more {number:02d} " + "x" * 20) for number in range(9))
+    assert lost >= 8
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.log", "x.log.1", "x.log.2"]
+    assert (tmp_path / "x.log.1").read_text() == before
+    log.close()
 
 
 def test_an_existing_file_is_continued(tmp_path: Path) -> None:
