@@ -111,7 +111,8 @@ async def test_another_version_than_asked_for_is_refused_with_both_named(
         assert it.ctx.next_step == advice
         assert not feed.clients["level1"][0].watched()
         assert not feed.clients["level2"][0].watched()
-    assert {fact["cause"] for fact in it.sink.facts("lost")} == {"protocol"}
+    ends = {fact["cause"] for fact in it.sink.facts("lost")}
+    assert ends - {"shutdown"} == {"protocol"}  # the stop may meet the next attempt
 
 
 async def test_one_port_may_fail_its_handshake_while_the_other_serves(tmp_path: Path) -> None:
