@@ -136,9 +136,8 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def watched(over: Callable[[], bool], stand: Stand, pid: int, sizes: list[int], behind_us: list[int]) -> bool:
+def watched(over: Callable[[], bool], pid: int, sizes: list[int]) -> bool:
     sizes.append(resident(pid))
-    behind_us.append(time.time_ns() // 1000 - stand.newest_us())
     return over()
 
 
@@ -146,20 +145,18 @@ def watched(over: Callable[[], bool], stand: Stand, pid: int, sizes: list[int], 
 def test_f11_a_slow_store_gets_every_row_and_the_writer_stays_small(make_stand: Make) -> None:
     stand = make_stand("F11", through=("clickhouse",))
     pid = stand.pid("storage/0")
-    sizes, behind_us = [resident(pid)], [0]
+    sizes = [resident(pid)]
     slow = Link(delay=2.0, bytes_per_second=50_000)
     bad = Twice(stand, "clickhouse", slow, slow, SLOW_S)
     fault = stand.inject(
         f"store slow for {SLOW_S:g} s",
         bad.begin,
         lambda: shown(stand, "clickhouse")[0] in {"slow", "unreachable"},
-        last_for=partial(watched, bad.over, stand, pid, sizes, behind_us),
+        last_for=partial(watched, bad.over, pid, sizes),
         heal=stand.proxies["clickhouse"].heal,
     )
     fault.injections = 2
     sizes.append(resident(pid))
-    print(f"storage grew by {max(sizes) - sizes[0]} bytes, at most {max(behind_us) / 1e6:.1f} s behind")
-    assert max(behind_us) > slow.delay * 1e6, "the link was not slow"
     assert max(sizes) - sizes[0] < GROWTH, (sizes[0], max(sizes))
     assert_unharmed(stand)
     check(stand)
