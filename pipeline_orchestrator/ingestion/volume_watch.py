@@ -70,11 +70,11 @@ Say = Callable[[str, Place, Place, int], None]  # symbol, last line before, firs
 class VolumeWatch:
     """`observe` is called with every parsed batch of Level 1, in order, live lines only; `say` once per interval.
 
-    Compared are lines of one symbol and trading date on one unbroken connection. Not taken for a
-    hole: what comes before the first line since the watch; a volume that falls, or starts anew with another date; a
-    line without volume, size or date; a volume update (`v`) without a trade; what a dead letter between may have told;
-    the first seconds after a correction; and trades out of order that come within SETTLE_US. Unknown stays unsaid:
-    what is seen last before a break of the connection or the end of the process is not waited for.
+    Compared are lines of one symbol and trading date on one unbroken connection. Not taken for a hole: what comes
+    before the first line since the watch; a volume that falls, or starts anew with another date; a line without volume,
+    size or date; a volume update (`v`) without a trade; what a dead letter between may have told; the first seconds
+    after a correction; and trades out of order that come within SETTLE_US. What is found last before a break of the
+    connection is not waited for; before the end of the process it is not said.
     """
 
     def __init__(self, journal: Journal, say: Say | None = None) -> None:
