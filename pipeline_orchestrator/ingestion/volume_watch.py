@@ -6,8 +6,9 @@ was told before accounts for, trades in between did not come. Said only when not
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,8 @@ UNKNOWN = -1
 _BREAKS = tuple(KIND[name] for name in ("connected", "lost", "subscribed", "unsubscribed"))
 
 Int64s = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.int32]
 
 
 class Place(NamedTuple):
@@ -40,12 +43,18 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class Hole:
-    """Volume that no trade accounted for between two lines; `parts` is what of it is left."""
+    """Volume of a date, from `begin` to `end`, that no trade accounted for; `parts` is what of it is left.
+
+    A symbol's holes rise by (date, end): each begins at the highest volume told before it.
+    """
 
     after: Place
     before: Place
     seen_us: int
-    parts: list[tuple[int, int]] = field(default_factory=list)
+    date: int
+    begin: int
+    end: int
+    parts: list[tuple[int, int]]
 
     def fill(self, begin: int, end: int) -> None:
         """A trade came after all that made the volume from `begin` to `end`."""
@@ -61,11 +70,11 @@ Say = Callable[[str, Place, Place, int], None]  # symbol, last line before, firs
 class VolumeWatch:
     """`observe` is called with every parsed batch of Level 1, in order, live lines only; `say` once per interval.
 
-    Compared are lines of one symbol and trading date on one unbroken connection, outside of open gaps. Not taken for a
-    hole: what comes before the first line since the watch; a volume that falls, or starts anew with another date; a
-    line without volume, size or date; a volume update (`v`) without a trade; what a dead letter between may have told;
-    the first seconds after a correction; and trades out of order that come within SETTLE_US. Unknown stays unsaid:
-    what is seen last before a break of the connection or the end of the process is not waited for.
+    Compared are lines of one symbol and trading date on one unbroken connection. Not taken for a hole: what comes
+    before the first line since the watch; a volume that falls, or starts anew with another date; a line without volume,
+    size or date; a volume update (`v`) without a trade; what a dead letter between may have told; the first seconds
+    after a correction; and trades out of order that come within SETTLE_US. What is found last before a break of the
+    connection is not waited for; before the end of the process it is not said.
     """
 
     def __init__(self, journal: Journal, say: Say | None = None) -> None:
@@ -73,7 +82,7 @@ class VolumeWatch:
         self._say = say or self._to_journal
         self._names: pa.Array = pa.array([], pa.string())
         self._holes: dict[int, list[Hole]] = {}  # by code
-        self._size(0)
+        self._size(64)
 
     def _size(self, count: int) -> None:
         self._volume: Int64s = np.full(count, UNKNOWN, np.int64)
@@ -92,7 +101,8 @@ class VolumeWatch:
         self._follow_names(rows.column("symbol").dictionary)
         kinds = codes_of(rows.column("kind"))
         now_us = int(int64s_of(rows.column("recv_time_us"))[np.flatnonzero(level1)[-1]])
-        broken = bool(self._journal.ledger.of("level1")) or bool(np.isin(kinds[level1], _BREAKS).any())
+        lost = any(not gap.watched for gap in self._journal.ledger.of("level1"))
+        broken = lost or bool(np.isin(kinds[level1], _BREAKS).any())
         if broken or any(letter.headers.get("port") == "level1" for letter in dead):
             self._forget()
             return
@@ -117,27 +127,21 @@ class VolumeWatch:
         self._tell(None)
         self._volume[:] = UNKNOWN
 
-    def _compare(
-        self,
-        rows: pa.RecordBatch,
-        chunk: SpoolChunk,
-        level1: npt.NDArray[np.bool_],
-        kinds: npt.NDArray[np.int32],
-        now: int,
-    ) -> None:
+    def _compare(self, rows: pa.RecordBatch, chunk: SpoolChunk, level1: Flags, kinds: Codes, now: int) -> None:
         symbols = rows.column("symbol")
         codes = codes_of(symbols)
+        every = int64s_of(rows.column("total_volume"))
         corrected = np.unique(codes[level1 & (kinds == KIND["correction"])])
         trades = kinds == KIND["trade"]
         told = level1 & (trades | (kinds == KIND["quote"])) & valid_of(symbols)
         told &= valid_of(rows.column("total_volume")) & valid_of(rows.column("trading_date"))
         told &= ~trades | valid_of(rows.column("size"))
-        at = np.flatnonzero(told)
+        new = told & (trades | (every != self._volume[codes]))  # most quotes repeat what is known
+        at = np.flatnonzero(new)
         at = at[np.argsort(codes[at], kind="stable")]
-        volumes = int64s_of(rows.column("total_volume"))[at]
-        if len(at) and int(volumes.max()) < LARGEST:
-            line = _Lines(rows, at, codes[at].astype(np.int64), volumes, trades[at])
-            self._judge(line, chunk, now)
+        if len(at) and int(every[at].max()) < LARGEST:
+            self._judge(_Lines(rows, at, codes[at].astype(np.int64), every[at], trades[at]), chunk, now)
+        self._pass(rows, np.flatnonzero(told & ~new), codes)
         self._quiet[corrected] = now + AFTER_CORRECTION_US
 
     def _judge(self, line: _Lines, chunk: SpoolChunk, now: int) -> None:
@@ -154,15 +158,29 @@ class VolumeWatch:
             if not line.trades[row] and self._updates_volume(chunk, int(line.seqs[row])):
                 continue
             last = Place(int(self._seq[code]), int(self._time[code])) if first[row] else line.place(row - 1)
-            hole = Hole(last, line.place(row), now, [(int(before[row]), int(line.begins[row]))])
+            low, high = int(before[row]), int(line.begins[row])
+            hole = Hole(last, line.place(row), now, int(line.dates[row]), low, high, [(low, high)])
             self._holes.setdefault(code, []).append(hole)
         if self._holes:
             late = line.trades & (line.volumes <= before) & np.isin(line.codes, list(self._holes))
             for row in np.flatnonzero(late).tolist():
-                for hole in self._holes[int(line.codes[row])]:
-                    hole.fill(int(line.begins[row]), int(line.volumes[row]))
+                self._fill(self._holes[int(line.codes[row])], line, row)
         self._volume[line.codes] = highest  # of repeated codes the last one stays
         self._date[line.codes], self._seq[line.codes], self._time[line.codes] = line.dates, line.seqs, line.times
+
+    def _pass(self, rows: pa.RecordBatch, at: Int64s, codes: Codes) -> None:
+        """Quotes that repeat the volume: up to there nothing is missing."""
+        seqs = int64s_of(rows.column("seq"))
+        at = at[seqs[at] > self._seq[codes[at]]]
+        self._seq[codes[at]] = seqs[at]
+        self._time[codes[at]] = _times_of(rows)[at]
+
+    def _fill(self, holes: list[Hole], line: _Lines, row: int) -> None:
+        date, begin, end = int(line.dates[row]), int(line.begins[row]), int(line.volumes[row])
+        for hole in holes[bisect_right(holes, (date, begin), key=lambda each: (each.date, each.end)) :]:
+            if hole.date != date or hole.begin >= end:
+                return
+            hole.fill(begin, end)
 
     def _updates_volume(self, chunk: SpoolChunk, seq: int) -> bool:
         """The quote says of itself that it changes the volume: no trade is to be expected with it."""
@@ -174,10 +192,12 @@ class VolumeWatch:
         """Say, per symbol, what has waited long enough (None: all) and is not filled; as one interval."""
         for code in list(self._holes):
             holes = self._holes[code]
-            due = [hole for hole in holes if now_us is None or now_us - hole.seen_us >= SETTLE_US]
-            left = [hole for hole in due if hole.parts]
-            self._holes[code] = [hole for hole in holes if hole not in due]
-            if not self._holes[code]:
+            due = len(holes)  # they stand in the order in which they were seen
+            if now_us is not None:
+                due = bisect_right(holes, now_us - SETTLE_US, key=lambda each: each.seen_us)
+            left = [hole for hole in holes[:due] if hole.parts]
+            self._holes[code] = holes[due:]
+            if due == len(holes):
                 del self._holes[code]
             if left:
                 missing = sum(high - low for hole in left for low, high in hole.parts)
@@ -195,19 +215,22 @@ class VolumeWatch:
 class _Lines:
     """Columns of the lines that tell a volume, sorted by symbol; `begins` is the volume before a line's own trade."""
 
-    def __init__(
-        self, rows: pa.RecordBatch, at: Int64s, codes: Int64s, volumes: Int64s, trades: npt.NDArray[np.bool_]
-    ) -> None:
+    def __init__(self, rows: pa.RecordBatch, at: Int64s, codes: Int64s, volumes: Int64s, trades: Flags) -> None:
         dates = rows.column("trading_date")
         days = np.frombuffer(dates.buffers()[1], np.int32)[dates.offset : dates.offset + len(dates)]
-        times, timed = int64s_of(rows.column("event_time_us")), valid_of(rows.column("event_time_us"))
         self.codes, self.volumes, self.trades = codes, volumes, trades
         self.begins = volumes - np.where(trades, int64s_of(rows.column("size"))[at], 0)
         self.dates = days[at].astype(np.int64)
         self.seqs = int64s_of(rows.column("seq"))[at]
-        self.times = np.where(timed, times, UNKNOWN)[at]
+        self.times = _times_of(rows)[at]
         self.summaries = flags_of(rows.column("summary"))[at]
 
     def place(self, row: int) -> Place:
         """Where a line stands."""
         return Place(int(self.seqs[row]), int(self.times[row]))
+
+
+def _times_of(rows: pa.RecordBatch) -> Int64s:
+    """Event times, UNKNOWN where there is none."""
+    times = rows.column("event_time_us")
+    return np.where(valid_of(times), int64s_of(times), UNKNOWN)

@@ -50,7 +50,7 @@ class Stream:
     """Lines of an unbroken connection, batch by batch; `said` is what the watch said of them."""
 
     def __init__(self) -> None:
-        self.open_gaps: list[str] = []
+        self.open_gaps: list[Any] = []
         layout = (SYMBOL, *SELECTED)
         self.context = ParserContext(layout, None, None)
         self.parser = LineParser(self.context)
@@ -173,12 +173,12 @@ def test_nothing_is_compared_over_a_break_and_what_was_found_before_it_is_said(f
     assert stream.wait() == [("AAPL", 40), ("AAPL", 10)]
 
 
-def test_nothing_is_compared_while_a_gap_is_open_or_over_a_line_that_could_not_be_read() -> None:
+def test_nothing_is_compared_while_lines_are_refused_or_over_a_line_that_could_not_be_read() -> None:
     stream = Stream()
     stream.send(trade(100, 10))
-    stream.open_gaps = ["one"]
-    stream.send(trade(200, 10))
-    stream.open_gaps = []
+    stream.open_gaps = [SimpleNamespace(watched=False)]
+    stream.send(trade(200, 10), trade(250, 10))
+    stream.open_gaps = [SimpleNamespace(watched=True)]  # another symbol has not answered yet
     stream.send(trade(300, 10), trade(310, 10))
     stream.send(trade(320, 10), trade(390, 70).replace(b",1.5,", b",1.x,"), trade(400, 10))
     stream.send(trade(500, 10), trade(510, 10))
