@@ -107,7 +107,8 @@ ROWS: tuple[Row, ...] = (
     Row("F24", "poison record", ("tests/e2e/test_dead_letters.py",)),
     Row(
         "F25", "disk full for spool, snapshots, logs",
-        ("tests/integration/test_full_disk.py", "tests/unit/flow/test_volume.py", "tests/unit/telemetry/test_log_file.py",
+        ("tests/integration/test_full_disk.py", "tests/unit/flow/test_volume.py",
+         "tests/unit/telemetry/test_log_file.py",
          "tests/unit/flow/test_spool.py::test_a_full_disk_takes_what_kafka_has_before_it_refuses_a_line",
          "tests/unit/flow/test_spool.py::test_a_segment_that_the_disk_cannot_hold_twice_stays_as_it_is"),
         note="each writer alone on a small file system, not in a running pipeline",
