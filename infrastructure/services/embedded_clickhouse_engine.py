@@ -149,7 +149,10 @@ class Lane:
         return int(self.plain("SELECT sum(value) FROM system.events WHERE event = 'FailedInsertQuery'"))
 
     def _newest_error(self, since: int) -> EngineError:
-        """What the engine noted since a Unix second; without a number of its own where that is not one error alone."""
+        """What the engine noted since a Unix second; without a number of its own where that is not one error alone.
+
+        Errors of the disk other than a full one are not noted: then its directories are asked.
+        """
         found = self.plain(
             f"SELECT code, name, last_error_message FROM system.errors WHERE last_error_time >= toDateTime({since})"
             " ORDER BY last_error_time DESC"
@@ -158,8 +161,20 @@ class Lane:
         if len(errors) == 1:
             ((code, name, message),) = errors
             return EngineError(f"Code: {code}. DB::Exception: {message} ({name})")
+        if not errors and (refusal := self._disk_refusal()):
+            return EngineError(f"{refusal} (STD_EXCEPTION)", code=1001)
         noted = "; ".join(f"{name}: {message}" for _, name, message in errors) or "nothing noted"
         return EngineError(f"The insert has failed, and the engine noted since: {noted} (UNKNOWN_EXCEPTION)", code=1002)
+
+    def _disk_refusal(self) -> str:
+        """Why no file can be made where tables lie; "" where one can."""
+        found = self.plain("SELECT DISTINCT arrayJoin(data_paths) FROM system.tables WHERE engine LIKE '%MergeTree'")
+        for path in found.decode().splitlines():
+            try:
+                os.close(os.open(path, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            except OSError as error:
+                return f"{error.strerror} (errno {error.errno}): {path}"
+        return ""
 
     def stream_open(self, statement: Statement, sql: str) -> Any:  # Any: chDB's result has no types
         """Begin a streamed read; the lane is busy until `stream_close`."""

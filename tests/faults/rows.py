@@ -19,6 +19,9 @@ KAFKA = "tests/faults/test_rows_kafka.py::"
 CACHE = "tests/faults/test_rows_cache.py::"
 STATE = "tests/faults/test_rows_state.py::"
 NETWORK = "tests/faults/test_rows_network.py::"
+DISKS = "tests/faults/test_rows_disks.py::"
+ENGINE = "tests/unit/services/test_embedded_clickhouse.py::"
+REDIS = "tests/unit/storage/test_redis_sink.py::"
 SIGNALS = "tests/faults/test_rows_signals.py::"
 
 Why = Literal["", "not built yet", "cannot run here"]
@@ -69,15 +72,25 @@ ROWS: tuple[Row, ...] = (
         10, note="a killed store is in F03"),
     Row("F11", "store slow", (f"{NETWORK}test_f11",), 60,
         note="for FAULT_SLOW_SECONDS; storage has no configured cap of memory: it grew by less than 256 MiB"),
-    _later("F12", "store's disk full", "needs a mount of its own"),
-    _later("F13", "data directory read-only", "needs a mount of its own"),
+    Row("F12", "store's disk full", (f"{DISKS}test_f12",), 30, note="of the embedded engine; skipped without mounts"),
+    Row(
+        "F13", "data directory read-only",
+        (f"{DISKS}test_f13",
+         f"{ENGINE}test_an_insert_into_a_read_only_directory_names_it_and_lands_once_it_is_writable"),
+        note="the embedded engine, and starts; not under a running pipeline",
+    ),
     Row(
         "F14", "data directory locked by another",
-        ("tests/unit/services/test_embedded_clickhouse.py::"
-         "test_a_second_owner_of_the_directory_names_the_first_and_exits_75",),
+        (f"{ENGINE}test_a_second_owner_of_the_directory_names_the_first_and_exits_75",),
         note="the embedded engine alone, without a pipeline",
     ),
-    Row("F15", "cache in trouble", (f"{CACHE}test_f15",), 10, note="neither maxmemory nor a wrong type"),
+    Row(
+        "F15", "cache in trouble",
+        (f"{CACHE}test_f15", f"{REDIS}test_a_key_of_another_type_is_replaced",
+         f"{REDIS}test_our_own_keys_of_another_type_are_made_anew",
+         f"{REDIS}test_a_full_server_is_retryable_and_keeps_the_connection"),
+        10, note="maxmemory and wrong types without a pipeline; no API that could answer meanwhile",
+    ),
     Row("F16", "feed ends, resets, refuses", (f"{FEED}test_f16",), 5, note="neither RST nor failing name resolution"),
     Row("F17", "feed half-open", (f"{FEED}test_f17",), 10, note="not on a quiet market, no SIGSTOP"),
     Row("F18", "feed drips, endless line", (f"{LINES}test_f18",), note="no endless line in a pipeline"),
@@ -94,7 +107,14 @@ ROWS: tuple[Row, ...] = (
     ),
     _later("F23", "schema evolution", "no second schema version exists"),
     Row("F24", "poison record", ("tests/e2e/test_dead_letters.py",)),
-    _later("F25", "disk full for spool, snapshots, logs", "needs mounts of its own"),
+    Row(
+        "F25", "disk full for spool, snapshots, logs",
+        ("tests/integration/test_full_disk.py", "tests/unit/flow/test_volume.py",
+         "tests/unit/telemetry/test_log_file.py",
+         "tests/unit/flow/test_spool.py::test_a_full_disk_takes_what_kafka_has_before_it_refuses_a_line",
+         "tests/unit/flow/test_spool.py::test_a_segment_that_the_disk_cannot_hold_twice_stays_as_it_is"),
+        note="each writer alone on a small file system, not in a running pipeline",
+    ),
     Row(
         "F26", "out of descriptors",
         (f"{SUPERVISED}test_without_descriptors_nothing_is_started_and_nothing_is_lost",),
@@ -139,7 +159,12 @@ ROWS: tuple[Row, ...] = (
         ("tests/unit/telemetry/test_logs.py", "tests/unit/telemetry/test_log_file.py"),
         note="the writer alone; no error per message for minutes in a pipeline",
     ),
-    _later("F36", "memory pressure", "needs a memory cgroup of its own"),
+    Row(
+        "F36", "memory pressure",
+        ("tests/unit/telemetry/test_oom_kills.py",
+         "tests/unit/supervisor/test_supervisor.py::test_who_killed_is_said_as_far_as_the_kernel_tells"),
+        note="what a SIGKILL is called, with scripted counts; no worker under a limit",
+    ),
     _later("F37", "backup during load", "there is no backup"),
     _later("F38", "upgrade and downgrade", "there is no second version"),
     _later("F39", "24 h soak", "of the full run only"),

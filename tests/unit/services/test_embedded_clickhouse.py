@@ -26,7 +26,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from infrastructure.services import embedded_clickhouse_sql as sqltext
 from infrastructure.services.embedded_clickhouse_sql import Kind
 from tests.doubles.embedded import ROOT, EmbeddedClickHouseProcess, free_port
-from tests.doubles.small_disk import SmallDisk, why_no_mounts
+from tests.doubles.small_disk import BindMount, SmallDisk, why_no_mounts
 
 
 @pytest.fixture(scope="module")
@@ -309,3 +309,27 @@ def test_an_insert_that_a_full_disk_swallowed_is_refused_and_reads_go_on(tmp_pat
                 assert small.sql("SELECT sum(a) FROM t") == str(13 + 10 * number)
         finally:
             assert small.stop() == 0
+
+
+@pytest.mark.slow
+def test_an_insert_into_a_read_only_directory_names_it_and_lands_once_it_is_writable(tmp_path: Path) -> None:
+    if why := why_no_mounts():
+        pytest.skip(why)
+    with BindMount(tmp_path / "data" / "store") as parts:
+        engine = EmbeddedClickHouseProcess(tmp_path / "data")
+        engine.start()
+        try:
+            engine.sql("CREATE TABLE t (a UInt64) ENGINE = MergeTree ORDER BY a")
+            parts.read_only()
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                post(engine, b"3\n4\n", query="INSERT INTO t FORMAT TabSeparated")
+            with caught.value as error:
+                text = error.read().decode()
+                assert "Read-only file system" in text and str(parts.path) in text, text
+                assert "BAD_ARGUMENTS" not in text
+            assert engine.sql("SELECT count() FROM t") == "0"
+            parts.writable()
+            post(engine, b"3\n4\n", query="INSERT INTO t FORMAT TabSeparated")
+            assert engine.sql("SELECT sum(a) FROM t") == "7"
+        finally:
+            assert engine.stop() == 0
