@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from config.sections import IQFeedConfig
+from pipeline_orchestrator.errors import broke_under_a_write
 from pipeline_orchestrator.ingestion import subscriptions as say
 from pipeline_orchestrator.resilience.backoff import Backoff
 
@@ -50,6 +51,9 @@ class AdminLink:
                     self.take(line.decode("latin-1"))
             except (OSError, ValueError):
                 pass  # the peer is gone, silent, or speaks no lines: the same as an end of stream
+            except RuntimeError as error:
+                if not broke_under_a_write(error):
+                    raise
             finally:
                 writer.close()
                 self._forget()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline_orchestrator.errors import PipelineError
+from pipeline_orchestrator.errors import PipelineError, broke_under_a_write
 from pipeline_orchestrator.lookup.line_runs import END, ERROR, MOST_RUNS, NOBODY, find_runs, table_of
 from pipeline_orchestrator.lookup.mailbox import Mailbox
 from pipeline_orchestrator.lookup.refusals import (
@@ -148,7 +148,12 @@ class LookupConnection:
     def _write(self, line: bytes) -> None:
         if self._lost is not None or self._writer is None:
             raise self._lost or LookupLostError(f"not connected to {self.address}")
-        self._writer.write(line)
+        try:
+            self._writer.write(line)
+        except RuntimeError as error:
+            if not broke_under_a_write(error):
+                raise
+            raise LookupLostError(f"the connection to {self.address} was lost") from error
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         rest, why = b"", "reading ended"

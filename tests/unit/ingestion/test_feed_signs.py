@@ -207,6 +207,35 @@ async def test_an_admin_port_that_falls_silent_is_left_and_what_it_told_forgotte
     assert (link.upstream, link.queued_kb) == (None, {})
 
 
+@pytest.mark.parametrize("text", ["unable to perform operation on <TCPTransport>; the handler is closed", "ours"])
+async def test_an_admin_port_that_resets_at_once_is_tried_again(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    class Broken:
+        closed = False
+
+        def write(self, _: bytes) -> None:
+            raise RuntimeError(text)
+
+        def close(self) -> None:
+            self.closed = True
+
+    writer, waits = Broken(), asyncio.Event()
+
+    async def connected(*_: object) -> tuple[asyncio.StreamReader, Broken]:
+        return asyncio.StreamReader(), writer
+
+    async def waiting(_: float) -> None:
+        waits.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio, "open_connection", connected)
+    monkeypatch.setattr(asyncio, "sleep", waiting)
+    holding = asyncio.create_task(AdminLink(IQFeedConfig(), "me", lambda: 1).hold())
+    await asyncio.wait({holding, asyncio.create_task(waits.wait())}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+    assert writer.closed and waits.is_set() is (text != "ours")  # a fault of ours ends it
+    holding.cancel()
+    await asyncio.gather(holding, return_exceptions=True)
+
+
 def test_a_clock_that_stands_still_is_asked_once_per_silence_and_told_all_the_while(tmp_path: Path) -> None:
     clock, asked, told = FeedClock(), list[int](), 0
     for second in range(5):

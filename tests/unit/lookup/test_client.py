@@ -179,6 +179,17 @@ async def test_requests_that_stay_too_many_are_given_up_like_an_answer_that_stay
     assert (clock.monotonic_ns() - began) / 1e9 == pytest.approx(5.0, abs=0.2)
 
 
+async def test_a_connection_that_breaks_under_a_request_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(_: object, __: bytes) -> None:  # what uvloop raises where the peer has reset a moment ago
+        raise RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed")
+
+    async with FakeLookup() as server, client_of(server) as client:
+        monkeypatch.setattr(asyncio.StreamWriter, "write", write)
+        with pytest.raises(refusals.LookupLostError):
+            await sizes(client)
+        monkeypatch.undo()
+
+
 async def test_the_51st_request_waits_for_its_credit() -> None:
     clock = FakeClock()
     began = clock.monotonic_ns()
