@@ -160,7 +160,7 @@ def _fundamentals(row: Json, values: Json) -> Iterator[str]:
 
 def _regional(rows: Json) -> Iterator[str]:
     if not rows:
-        yield f"regional    {UNKNOWN}; asked for with iqfeed.regional = true"
+        yield f"regional    {UNKNOWN}; none is stored (they come with iqfeed.regional = true)"
         return
     yield "regional"
     for row in rows:
@@ -169,7 +169,7 @@ def _regional(rows: Json) -> Iterator[str]:
 
 def _news(rows: Json) -> Iterator[str]:
     if not rows:
-        yield f"news        {UNKNOWN}; asked for with iqfeed.news = true"
+        yield f"news        {UNKNOWN}; none is stored (they come with iqfeed.news = true)"
         return
     yield "news"
     for row in rows:

@@ -14,6 +14,7 @@ from pipeline_orchestrator.clock import Clock
 from pipeline_orchestrator.market.calendar import Calendar
 from pipeline_orchestrator.market.gaps import read_document
 from pipeline_orchestrator.market.trade_conditions import STATUS_PATTERN, status_of
+from pipeline_orchestrator.newest_row import newest_row
 
 Json = dict[str, Any]  # JSON values
 Ask = Callable[..., Awaitable[list[tuple[Any, ...]]]]
@@ -65,14 +66,16 @@ class SymbolStatus:
         return {"calendar": self._calendar.name, "state": found.state, "begin_us": found.begin, "end_us": found.end}
 
     async def _quoted(self, symbol: str) -> Json | None:
-        rows = await self._ask(
-            f"SELECT {_RECEIVED}, ifNull(bid, 0) != 0 OR ifNull(bid_size, 0) != 0,"
-            f" ifNull(ask, 0) != 0 OR ifNull(ask_size, 0) != 0 FROM {self._events}"
-            " WHERE symbol = {symbol:String} AND source = 'L' AND (kind = 'quote' OR (kind = 'trade' AND"
-            " NOT (isNull(bid) AND isNull(ask) AND isNull(bid_size) AND isNull(ask_size))))"
-            " ORDER BY sort_time DESC, seq DESC LIMIT 1",
-            symbol,
+        columns = (
+            _RECEIVED,
+            "ifNull(bid, 0) != 0 OR ifNull(bid_size, 0) != 0",
+            "ifNull(ask, 0) != 0 OR ifNull(ask_size, 0) != 0",
         )
+        where = (
+            "symbol = {symbol:String} AND source = 'L' AND (kind = 'quote' OR (kind = 'trade' AND"
+            " NOT (isNull(bid) AND isNull(ask) AND isNull(bid_size) AND isNull(ask_size))))"
+        )
+        rows = await self._ask(newest_row(self._events, columns, where), symbol)
         if not rows:
             return None
         received, bid, ask = rows[0]
@@ -81,12 +84,9 @@ class SymbolStatus:
 
     async def _silence(self, symbol: str) -> Json | None:
         """What came of others since the newest line about this symbol's market, in the market's time."""
-        rows = await self._ask(
-            f"SELECT {_RECEIVED}, {_DATED}, instance, epoch, seq FROM {self._events}"
-            f" WHERE symbol = {{symbol:String}} AND {_MOVES} AND NOT summary AND source = 'L'"
-            " ORDER BY sort_time DESC, seq DESC LIMIT 1",
-            symbol,
-        )
+        where = f"symbol = {{symbol:String}} AND {_MOVES} AND NOT summary AND source = 'L'"
+        columns = (_RECEIVED, _DATED, "instance", "epoch", "seq")
+        rows = await self._ask(newest_row(self._events, columns, where), symbol)
         if not rows:
             return None
         received, dated, instance, epoch, seq = rows[0]

@@ -22,6 +22,7 @@ from pipeline_orchestrator.market.calendar import ALWAYS_OPEN, Calendar
 from pipeline_orchestrator.market.fundamentals import parse_fundamental
 from pipeline_orchestrator.market.news import parse_headline
 from pipeline_orchestrator.market.regional import parse_regional
+from pipeline_orchestrator.newest_row import newest_row
 from pipeline_orchestrator.storage.clickhouse_store import Store
 from pipeline_orchestrator.storage.redis_rows import KEY_PREFIX
 from pipeline_orchestrator.symbol_status import SymbolStatus
@@ -83,11 +84,9 @@ class SymbolView:
         return values | {"recv_time_us": received_us, "age_s": round(age / 1e6, 3)}
 
     async def _newest(self, symbol: str, which: str, names: Sequence[str]) -> Json | None:
-        rows = await self._ask(
-            f"SELECT {_RECEIVED}, {_EVENT_TIME}, {', '.join(names)} FROM {self._store.table('events')}"
-            f" WHERE symbol = {{symbol:String}} AND {which} AND source = 'L' ORDER BY sort_time DESC, seq DESC LIMIT 1",
-            symbol,
-        )
+        where = f"symbol = {{symbol:String}} AND {which} AND source = 'L'"
+        columns = (_RECEIVED, _EVENT_TIME, *names)
+        rows = await self._ask(newest_row(self._store.table("events"), columns, where), symbol)
         if not rows:
             return None
         received, event_time, *values = rows[0]
@@ -98,11 +97,9 @@ class SymbolView:
         source = "redis"
         if row is None:
             source = "clickhouse"
-            rows = await self._ask(
-                f"SELECT {_RECEIVED}, {_EVENT_TIME}, {', '.join(_FEATURES)} FROM {self._store.table('features')}"
-                " WHERE symbol = {symbol:String} ORDER BY sort_time DESC, src_seq DESC LIMIT 1",
-                symbol,
-            )
+            columns, place = (_RECEIVED, _EVENT_TIME, *_FEATURES), ("src_epoch", "src_seq")
+            sql = newest_row(self._store.table("features"), columns, "symbol = {symbol:String}", place=place)
+            rows = await self._ask(sql, symbol)
             if not rows:
                 return None
             row = dict(zip(("recv_time_us", "event_time_us", *_FEATURES), rows[0], strict=True))
@@ -132,12 +129,10 @@ class SymbolView:
         return document if isinstance(document, dict) and "recv_time_us" in document else None
 
     async def _book(self, symbol: str) -> Json | None:
-        rows = await self._ask(
-            f"SELECT {_RECEIVED}, book_state, gap_flag, bid_prices, bid_sizes, ask_prices, ask_sizes"
-            f" FROM {self._store.table('books')} WHERE symbol = {{symbol:String}}"
-            " ORDER BY sort_time DESC, src_seq DESC, out DESC LIMIT 1",
-            symbol,
-        )
+        columns = (_RECEIVED, "book_state", "gap_flag", "bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
+        place = ("src_epoch", "src_seq", "out")
+        sql = newest_row(self._store.table("books"), columns, "symbol = {symbol:String}", place=place)
+        rows = await self._ask(sql, symbol)
         if not rows:
             return None
         received, state, flag, bids, bid_sizes, asks, ask_sizes = rows[0]

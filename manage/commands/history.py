@@ -139,15 +139,15 @@ async def _fetch(terminal: Terminal, where: LookupAddress, span: Span, output: _
     """Stream the answer into the output. Raises CliError."""
     from pipeline_orchestrator.errors import NotConnectedError, PermanentError, RetryableError
     from pipeline_orchestrator.lookup.client import LookupClient
+    from pipeline_orchestrator.lookup.span import rows_of
 
     client = LookupClient(where.host, where.port, protocol=where.protocol)
     rows, refused = 0, Counter[str]()
     try:
         await client.open()
         schema = span.schema(client.parser(span.request).schema)
-        async for part in client.stream(span.request, longest_seconds=timeout):
-            batch = span.within(part.rows)
-            for row in part.refused:
+        async for batch, unreadable in rows_of(client, span, timeout):
+            for row in unreadable:
                 refused[row.reason] += 1
                 if refused.total() <= SHOWN_REFUSALS:
                     terminal.note(_refusal(row))

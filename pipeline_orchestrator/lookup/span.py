@@ -1,10 +1,13 @@
 """A span of history as a person asks for it: ticks or bars, from a moment up to, not including, another.
 
-The feed is asked for somewhat more (whole seconds, the end's second, a repeated hour), and what lies outside is cut.
+The feed is asked for somewhat more (whole seconds, the end's second, a repeated hour), and what lies outside is cut. It
+takes the newest so many of that: where cut rows were among them, it is asked again for more (see `rows_of`).
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -13,7 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline_orchestrator.lookup import requests
+from pipeline_orchestrator.lookup.client import LookupClient
 from pipeline_orchestrator.lookup.requests import Request
+from pipeline_orchestrator.lookup.row_parser import RefusedRow
 from pipeline_orchestrator.lookup.wire_time import (
     EPOCH,
     eastern_date,
@@ -22,6 +27,7 @@ from pipeline_orchestrator.lookup.wire_time import (
     wall_to_utc_us,
 )
 
+MORE = 100  # rows, at least, that the feed is asked for once more
 TIME_COLUMNS = {"ticks": "event_time_us", "intervals": "label_time_us", "days": "date"}
 
 
@@ -52,7 +58,7 @@ class Span:
     def __post_init__(self) -> None:
         if self.begin_us is not None and self.begin_us >= self.end_us:
             raise ValueError("the span is empty: its end is not after its begin")
-        object.__setattr__(self, "request", self._request())
+        object.__setattr__(self, "request", self.request_of(self.limit))
 
     @property
     def name(self) -> str:
@@ -75,29 +81,60 @@ class Span:
         names = pa.DictionaryArray.from_arrays(_zeros(len(rows)), pa.array([self.name])).dictionary_decode()
         return pa.RecordBatch.from_arrays([names, *rows.columns], schema=self.schema(rows.schema))
 
-    def _request(self) -> Request:
+    def request_of(self, points: int | None) -> Request:
+        """What is sent; the feed gives the newest `points` rows of it, None = all."""
         if self.begin_us is None:
-            if self.limit is None:
+            if points is None:
                 raise ValueError("without a begin the newest rows are asked for: say how many")
             if self.daily:
-                return requests.newest_days(self.symbol, self.limit)
+                return requests.newest_days(self.symbol, points)
             if self.bar_seconds:
-                return requests.newest_intervals(self.symbol, self.bar_seconds, self.limit)
-            return requests.newest_ticks(self.symbol, self.limit)
+                return requests.newest_intervals(self.symbol, self.bar_seconds, points)
+            return requests.newest_ticks(self.symbol, points)
         if self.daily:
             days = eastern_date(self.begin_us), eastern_date(self.end_us)
-            return requests.days_between(self.symbol, *days, max_points=self.limit)
+            return requests.days_between(self.symbol, *days, max_points=points)
         if self.bar_seconds:
             return requests.intervals_between(
-                self.symbol, self.bar_seconds, self.begin_us, self.end_us, max_points=self.limit
+                self.symbol, self.bar_seconds, self.begin_us, self.end_us, max_points=points
             )
-        return requests.ticks_between(self.symbol, self.begin_us, self.end_us, max_points=self.limit)
+        return requests.ticks_between(self.symbol, self.begin_us, self.end_us, max_points=points)
 
     def __str__(self) -> str:
         what = "daily bars" if self.daily else f"bars of {self.bar_seconds} s" if self.bar_seconds else "ticks"
         if self.begin_us is None:
             return f"{self.name}, {what}, the newest {self.limit:,}"
         return f"{self.name}, {what}, {_shown(self.begin_us)} to {_shown(self.end_us)}"
+
+
+async def rows_of(
+    client: LookupClient, span: Span, longest_seconds: float
+) -> AsyncGenerator[tuple[pa.RecordBatch, Sequence[RefusedRow]], None]:
+    """Rows of the span, oldest first, as they come, and what could not be read.
+
+    With a begin and a limit they come when the newest `limit` are known: those are held in memory, and the feed may be
+    asked several times. Raises what `LookupClient.stream` raises; `longest_seconds` is for all of it.
+    """
+    if span.begin_us is None or span.limit is None:
+        async for part in client.stream(span.request, longest_seconds=longest_seconds):
+            yield span.within(part.rows), part.refused
+        return
+    loop, points = asyncio.get_running_loop(), span.limit
+    deadline = loop.time() + longest_seconds
+    while True:
+        found: list[tuple[pa.RecordBatch, Sequence[RefusedRow]]] = []
+        came = 0
+        async for part in client.stream(span.request_of(points), longest_seconds=max(0.0, deadline - loop.time())):
+            came += len(part.rows) + len(part.refused)
+            found.append((span.within(part.rows), part.refused))
+        over = sum(len(rows) for rows, _ in found) - span.limit
+        if over >= 0 or came < points:
+            break
+        points = 2 * points + MORE
+    for rows, refused in found:
+        cut = min(max(0, over), len(rows))
+        over -= cut
+        yield rows.slice(cut), refused
 
 
 def _first_day(us: int) -> int:

@@ -234,6 +234,7 @@ class Supervisor:
         elif isinstance(report, Said):
             self._roster.observer.said(event.id, report)
         elif isinstance(report, Changed):
+            child.beat_s, child.token_age_s = self._roster.now(), 0.0  # a sign of life: the next beat may come too late
             child.said_ready = child.said_ready or report.state != "starting"
             child.trouble = (report.cause, report.next_step) if report.cause else None
         elif isinstance(report, Ended):

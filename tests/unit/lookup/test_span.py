@@ -7,8 +7,12 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 import pytest
 
+from pipeline_orchestrator.lookup.client import LookupClient
+from pipeline_orchestrator.lookup.credit_bucket import CreditBucket
 from pipeline_orchestrator.lookup.row_parser import RowParser
-from pipeline_orchestrator.lookup.span import Span, moment
+from pipeline_orchestrator.lookup.span import Span, moment, rows_of
+from tests.doubles.clock import FakeClock
+from tests.doubles.fake_lookup import FakeLookup
 
 
 def us(*parts: int) -> int:
@@ -70,3 +74,31 @@ def test_a_span_that_holds_nothing_is_refused() -> None:
         Span("SPY", us(2024, 1, 2), us(2024, 1, 2))
     with pytest.raises(ValueError, match="how many"):
         Span("SPY", None, us(2024, 1, 2))
+
+
+@pytest.mark.parametrize(("limit", "requests"), [(1, 3), (2, 3), (60, 2), (300, 1), (None, 1)])
+async def test_the_newest_of_a_span_are_as_many_as_asked_for_whatever_the_end_s_second_holds(
+    limit: int | None, requests: int
+) -> None:
+    seconds = [*range(40, 60)] * 3 + [
+        0
+    ] * 150  # 60 ticks of the span, 150 of the end's second, which the feed sends too
+
+    def on(fields: list[str]) -> bytes:
+        points = int(fields[4]) if fields[4] else len(seconds)
+        lines = [
+            f"{{id}},LH,2024-01-02 09:3{int(second == 0)}:{second:02},1,1,{number},1,1,{number},C,5,01,0,2,\r\n"
+            for number, second in enumerate(sorted(seconds, key=lambda second: second or 99))
+        ]
+        return "".join(lines[-points:]).encode() + b"{id},!ENDMSG!,\r\n"
+
+    span = Span("AAPL", us(2024, 1, 2, 14, 30), us(2024, 1, 2, 14, 31), limit=limit)
+    async with (
+        FakeLookup(on=on) as server,
+        LookupClient("127.0.0.1", server.port, bucket=CreditBucket(FakeClock())) as client,
+    ):
+        found = [
+            row async for rows, _ in rows_of(client, span, 60.0) for row in rows.column("total_volume").to_pylist()
+        ]
+        assert found == list(range(60))[-(limit or 60) :]
+        assert len(server.requests) == requests

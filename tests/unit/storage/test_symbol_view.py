@@ -82,6 +82,22 @@ async def test_newest_lines_of_the_symbol_and_what_is_not_known(store: Store, st
     assert (found["gaps_open"], found["unresolved"]) == ([], {})
 
 
+@pytest.mark.parametrize("timed_last", [True, False])
+async def test_the_newest_line_is_the_later_one_also_where_market_time_is_long_ago(
+    store: Store, state_dir: Path, timed_last: bool
+) -> None:
+    await migrate(store)
+    timed = {"symbol": "AAPL", "kind": "quote", "price": None, "size": None, "basis": None, "bid": 1, "source": "L"}
+    timed |= {"event_time_us": NOON - 400 * 86_400 * SECOND}
+    untimed = timed | {"bid": 2, "event_time_us": None}
+    rows = [timed | {"bid": 3}, untimed, timed] if timed_last else [timed, untimed | {"bid": 3}, untimed]
+    found = await (await view_of(store, state_dir, rows)).look("AAPL")
+    assert found is not None
+    assert (found["quote"]["bid"], found["quote"]["event_time_us"]) == (
+        (1, timed["event_time_us"]) if timed_last else (2, None)
+    )
+
+
 async def test_open_gaps_are_those_that_did_not_end_for_the_symbol(store: Store, state_dir: Path) -> None:
     await migrate(store)
     view = await view_of(store, state_dir, [{"kind": "subscribed", "symbol": name, "price": None} for name in "AB"])
