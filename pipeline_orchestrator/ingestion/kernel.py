@@ -286,7 +286,7 @@ def parse_frames(buf: Any, table: Any, columns: Any, texts: Any, work: Any) -> i
                     slots[V, _DATE], slots[S, _DATE] = times.trading_day(
                         state, slots[V, _X_CODE], slots[S, _X_CODE], day, day_s
                     )
-                    if event == _K_CORRECTION and day_s != 0 and tod_s != 0:
+                    if kind == _TYPE_C and day_s != 0 and tod_s != 0:
                         slots[S, _DATE] = NULL  # it may name a trade of another day than today
             keep = status in (OTHER, _OTHER_PLAIN)
             if keep:

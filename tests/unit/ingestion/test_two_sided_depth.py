@@ -38,6 +38,20 @@ def test_each_side_has_its_own_price_size_and_time_and_both_the_participant_and_
         assert {row[name] for name in ("bid", "bid_size", "ask", "ask_size", "order_id", "level", "priority")} == {None}
 
 
+@pytest.mark.parametrize("kind", [b"Z", b"2"])
+@pytest.mark.parametrize("bid_time", [b"99:99:99", b"09:29:59"])
+def test_a_line_without_a_date_is_of_the_clock_s_day_whether_its_bid_has_a_time_or_not(
+    kind: bytes, bid_time: bytes
+) -> None:
+    context = ParserContext(clock1=19_724 * 86_400_000_000 + 34_200_000_000)
+    line = kind + b",SPY,NSDQ,450.10,450.12,100,300," + bid_time + b",,52,09:30:00,T,T,F,\n"
+    frames = [Frame(0, LEVEL2, 1, 0, 1, 1_704_205_800_000_000, line)]
+    batch, _ = LineParser(context).parse(frames)
+    rows, _, _ = reference(frames, context)
+    assert rows_of(batch) == rows
+    assert [row["trading_date"] for row in rows] == [19_724, 19_724]
+
+
 def test_a_summary_says_so_on_both_sides_and_a_side_without_quote_is_a_delete() -> None:
     rows, _ = parsed(b"Z,SPY,BOSX,450.10,0.,100,0,09:30:00,2024-01-02,52,99:99:99,T,F,T,")
     assert [(r["kind"], r["side"], r["price"], r["size"], r["summary"]) for r in rows] == [
