@@ -44,9 +44,13 @@ def pytest_report_header() -> str:
     return "kernels: not compiled, which takes minutes; first: python -m pipeline_orchestrator.kernels"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """tests/e2e carries the mark e2e, tests/faults the mark faults."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """tests/e2e carries the mark e2e, tests/faults the mark faults. Long faults are deselected unless FAULTS is set."""
     for item in items:
         for place in ("e2e", "faults"):
             if (PROJECT_ROOT / "tests" / place) in item.path.parents:
                 item.add_marker(place)
+    long = [] if os.environ.get("FAULTS") else [item for item in items if item.get_closest_marker("long_fault")]
+    if long:
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)

@@ -58,6 +58,7 @@ def bytes_per_second(pipeline: Pipeline, proxy: FaultProxy) -> float:
     return (proxy.passed("up") - sent) / (time.monotonic() - began)
 
 
+@pytest.mark.long_fault
 def test_what_cannot_keep_up_gives_way_in_order_and_catches_up_without_loss(
     redis: FaultProxy, clickhouse: FaultProxy, simulated: MakeSimulated
 ) -> None:

@@ -74,6 +74,7 @@ def of_local_services(tmp_path: Path) -> Iterator[Pipeline]:
     assert pipeline.cli("services", "down").returncode == 0
 
 
+@pytest.mark.long_fault
 def test_drills_of_local_services_end_with_a_verdict(of_local_services: Pipeline) -> None:
     pipeline = of_local_services
     pipeline.start("--simulate", "--rate", "300")

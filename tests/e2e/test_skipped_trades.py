@@ -65,6 +65,7 @@ def test_skipped_trades_are_gaps_of_their_symbol_and_come_back_from_history(simu
     assert twice == []
 
 
+@pytest.mark.long_fault
 def test_nothing_else_is_taken_for_it(simulated: MakeSimulated) -> None:
     pipeline, simulator = simulated(
         "--rate", str(RATE), "--seed", "6", "--corrections", "0.02", symbols=SYMBOLS, extra=SETTINGS

@@ -18,6 +18,7 @@ LINES = "tests/faults/test_rows_lines.py::"
 KAFKA = "tests/faults/test_rows_kafka.py::"
 CACHE = "tests/faults/test_rows_cache.py::"
 STATE = "tests/faults/test_rows_state.py::"
+DRILLS = "tests/e2e/test_drills.py::"
 NETWORK = "tests/faults/test_rows_network.py::"
 DISKS = "tests/faults/test_rows_disks.py::"
 ENGINE = "tests/unit/services/test_embedded_clickhouse.py::"
@@ -61,7 +62,8 @@ ROWS: tuple[Row, ...] = (
         10, note="no stand-in of a service manager yet",
     ),
     Row("F06", "everything killed, and again 1 s into recovery", (f"{PROCESSES}test_f06",), 15),
-    Row("F07", "broker stopped or killed", (f"{KAFKA}test_f07",), 15, note="away for FAULT_SECONDS, not 60 s"),
+    Row("F07", "broker stopped or killed", (f"{KAFKA}test_f07", f"{DRILLS}test_drills_of_local_services"), 15,
+        note="away for FAULT_SECONDS, not 60 s"),
     Row("F08", "broker away beyond the spool's quota", (f"{KAFKA}test_f08",), 15, note="a quota of 2 MiB, not 64 MB"),
     Row("F09", "broker hangs", (f"{KAFKA}test_f09",), 15, note="SIGSTOP only, no proxy"),
     Row("F10", "store down, refusing, reset after the body",
@@ -70,7 +72,7 @@ ROWS: tuple[Row, ...] = (
             "tests/unit/storage/test_clickhouse_sink.py::test_an_answer_that_never_comes_leaves_every_row_once",
         ),
         10, note="a killed store is in F03"),
-    Row("F11", "store slow", (f"{NETWORK}test_f11",), 60,
+    Row("F11", "store slow", (f"{NETWORK}test_f11", "tests/e2e/test_degradation.py"), 60,
         note="for FAULT_SLOW_SECONDS; storage has no configured cap of memory: it grew by less than 256 MiB"),
     Row("F12", "store's disk full", (f"{DISKS}test_f12",), 30, note="of the embedded engine; skipped without mounts"),
     Row(
@@ -98,7 +100,8 @@ ROWS: tuple[Row, ...] = (
         note="random bytes, bad UTF-8 and 10^5 fields: tests/fuzz only"),
     Row("F20", "lines in pieces", (f"{FEED}test_f20",)),
     Row(
-        "F21", "duplicates and reordering", (f"{LINES}test_f21",),
+        "F21", "duplicates and reordering",
+        (f"{LINES}test_f21", "tests/e2e/test_skipped_trades.py::test_nothing_else_is_taken_for_it"),
         note="stored as sent; no row is flagged as a repeat, no total is corrected",
     ),
     Row(

@@ -29,7 +29,7 @@ def test_since_when_rows_wait_and_until_when_kafka_keeps_them(
     tmp_path: Path, retention: RetentionConfig | None, said: str
 ) -> None:
     sink = SimpleNamespace(stats=SinkStats())
-    figures = StorageFigures(sink, tmp_path / "clock", retention)  # type: ignore[arg-type]  # its statistics alone
+    figures = StorageFigures(sink, tmp_path / "clock", 0.5, retention)  # type: ignore[arg-type]  # its statistics alone
     assert figures.waiting() == ""
     sink.stats.oldest_unsealed_recv_us = NOON_US
     assert figures.waiting() == said
