@@ -79,7 +79,8 @@ def history(
     Rows that cannot be read are named on stderr and make the exit code 1; 69 = nothing listens at that port;
     75 = no answer in time, too many requests, or a feed without its own link. In time: no 30 s without a line of the
     answer, and all of it within --timeout. A refused request writes nothing to stdout or --out; rows before a
-    failure in mid-answer stay on stdout. "No data" is an answer: 0 rows, exit code 0.
+    failure in mid-answer stay on stdout (with --from and --limit there are none). "No data" is an answer: 0 rows, exit
+    code 0.
 
     \b
     manage_pipeline.py history AAPL --from "2024-01-02 09:30" --to "2024-01-02 16:00" -o parquet
