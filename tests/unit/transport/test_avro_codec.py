@@ -36,6 +36,10 @@ from tests.unit.transport.rows import random_row, random_rows
 
 CODECS = {topic: AvroCodec(topic) for topic in TOPICS}
 REFERENCES = {topic: ReferenceCodec(topic, default_registry()) for topic in TOPICS}
+NO_DATES = (
+    "date value out of range",
+    "ordinal must be >= 1",
+)  # what Python says of days before and behind its calendar
 
 
 @pytest.mark.parametrize("topic", TOPICS)
@@ -165,7 +169,7 @@ def test_damaged_payloads_never_crash_and_neighbours_are_kept(topic: str, seed: 
         return
     read, refused = REFERENCES[topic].decode([bytes(value)])
     if refused:  # fastavro makes a date of days, the kernel does not: the number may be none of the calendar's
-        assert refused[0][1] == "date value out of range" and "trading_date" in rows.schema.names
+        assert refused[0][1] in NO_DATES and "trading_date" in rows.schema.names
     else:  # as texts, since a NaN is not itself
         assert repr(read.to_pylist()) == repr(rows.slice(1, 1).to_pylist())
 
